@@ -1,0 +1,1 @@
+"""Everything Atelier does that is not the page: settings, data, models, training, generation, jobs."""

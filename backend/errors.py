@@ -1,0 +1,95 @@
+"""Errors written for people: what happened, where, why, and what to do next.
+
+Every error that a user can cause or meet is an :class:`AtelierError` holding one or more
+:class:`Problem`. A command line prints them and ends with the class's exit code; the page shows
+them beside the field that ``key`` names.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, in the four parts a person needs."""
+
+    what: str
+    """What happened, in one sentence, naming the value found."""
+    where: str = ""
+    """File, line, field or step."""
+    why: str = ""
+    """The cause, when it is known."""
+    next: str = ""
+    """What to do about it."""
+    key: str | None = None
+    """The option it belongs to, so that the form can jump there."""
+    detail: str = ""
+    """Technical text, folded away in the page."""
+
+    def text(self) -> str:
+        """The problem as lines for a terminal."""
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        rest = [part for part in (self.why, self.next and f"-> {self.next}") if part]
+        return "\n".join([head, *(f"   {line}" for line in rest)])
+
+    def as_dict(self) -> dict[str, str | None]:
+        return asdict(self)
+
+
+class AtelierError(Exception):
+    """Base of all errors that are meant for people."""
+
+    exit_code = 4
+
+    def __init__(self, problems: Problem | str | Iterable[Problem], **parts: str | None) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems, **parts)  # type: ignore[arg-type]
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        assert self.problems, "an error without a problem"
+        super().__init__(self.text())
+
+    def text(self) -> str:
+        return "\n".join(problem.text() for problem in self.problems)
+
+
+class InputError(AtelierError):
+    """Files or settings that cannot be used as they are (exit code 2)."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(AtelierError):
+    """Something this machine lacks: a library, a device, a permission (exit code 3)."""
+
+    exit_code = 3
+
+
+class RunFault(AtelierError):
+    """A fault in the middle of a run (exit code 4)."""
+
+    exit_code = 4
+
+
+def run_main(main: Callable[[], int | None]) -> int:
+    """Call ``main`` and turn errors into readable text on stderr and an exit code.
+
+    An error of ours prints its problems only. Any other exception is our own mistake: it prints
+    one sentence first and the traceback after it, for a report.
+    """
+    try:
+        return main() or 0
+    except AtelierError as error:
+        print(f"error: {error.text()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        print(f"error: something unexpected went wrong: {error!r}", file=sys.stderr)
+        print("   This is a fault in Atelier. The details below help to find it.", file=sys.stderr)
+        traceback.print_exc()
+        return 4

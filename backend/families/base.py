@@ -1,0 +1,129 @@
+"""What a family of models must offer.
+
+A family (SD 1.x, SDXL, ...) is one small package with one subclass of :class:`DiffusionModel` and
+one loader. Everything outside ``families/`` works through this class alone.
+
+Shapes: B pictures, C latent channels, H and W picture sides in pixels, h and w latent sides
+(H / 8, W / 8), L context length, D context width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Prediction = Literal["epsilon", "v", "flow"]
+Container = Literal["text", "attention", "resnet", "sampler"]
+Conditioning = Mapping[str, Tensor]
+"""Text conditioning by name, batch first, float; what it holds is the family's affair.
+SD 1.x: ``hidden`` (B, L, D)."""
+TokenIds = Mapping[str, Tensor]
+"""Text-encoder name -> ids (B, chunks, 77), int64."""
+
+
+class AdapterModule(NamedTuple):
+    """A linear or convolution that a network may be attached to."""
+
+    name: str
+    """Name in kohya's dialect without the network's own prefix: ``unet_down_blocks_0_...`` or
+    ``te_text_model_encoder_layers_0_...``."""
+    part: str
+    """Learning-rate part: ``unet``, or the text encoder's key in ``text_encoders``."""
+    container: Container
+    """What holds it: a text encoder, a transformer block, a resnet, a down- or upsampler."""
+    module: nn.Module
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Size conditioning of a batch, each (B, 2) int64: (height, width) or (top, left), pixels."""
+
+    original: Tensor
+    crop: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model came from."""
+
+    path: Path
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The file's own metadata."""
+    sha256: str | None = None
+
+
+class DiffusionModel(ABC):
+    """A loaded model: denoiser, text encoders, VAE, tokenizer and the family's rules.
+
+    Modules start in ``eval`` mode with ``requires_grad`` off.
+    """
+
+    family: ClassVar[str]
+    latent_channels: ClassVar[int]
+    scale_factor: ClassVar[int] = 8
+    """Picture sides / latent sides."""
+    default_resolution: ClassVar[int]
+
+    denoiser: nn.Module
+    text_encoders: dict[str, nn.Module]
+    vae: nn.Module
+    prediction: Prediction
+    source: Source
+
+    @abstractmethod
+    def tokenize(self, captions: Sequence[str], max_token_length: int | None = None) -> TokenIds:
+        """Ids of captions; longer ones are cut at ``max_token_length`` (None: 75)."""
+
+    @abstractmethod
+    def token_count(self, caption: str) -> int:
+        """Tokens of a caption without start, end and padding, before any cut."""
+
+    @abstractmethod
+    def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
+        """Conditioning of tokens. Differentiable when the encoders' weights are."""
+
+    @abstractmethod
+    def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w) float32 of ``pixels`` (B, 3, H, W) in -1..1.
+
+        ``noise`` (B, C, h, w) is standard normal and picks the sample of the VAE's posterior.
+        """
+
+    @abstractmethod
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in -1..1, float32, of scaled ``latents``."""
+
+    @abstractmethod
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Sizes | None = None
+    ) -> Tensor:
+        """The denoiser's output, shaped as ``noisy``; ``timesteps`` (B,) as the family counts them."""
+
+    @abstractmethod
+    def alphas_cumprod(self) -> Tensor:
+        """The training schedule's cumulative alphas, (1000,) float32. Diffusion families only."""
+
+    @abstractmethod
+    def adapter_modules(self) -> Iterator[AdapterModule]:
+        """Every module a network may attach to, in the order of the model's own modules."""
+
+    @abstractmethod
+    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> None:
+        """Write the model in the family's original single-file layout (safetensors)."""
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Part name -> module: ``unet`` and each text encoder."""
+        return {"unet": self.denoiser, **self.text_encoders}
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DiffusionModel:
+        """Move denoiser and text encoders (the VAE is moved by who uses it)."""
+        for module in self.parts().values():
+            module.to(device=device, dtype=dtype)
+        return self

@@ -1,0 +1,80 @@
+"""How one training option is declared.
+
+An option is one field of one pydantic model in this package, made with :func:`option`. Its key,
+type and range come from the field itself; everything a person sees or chooses by comes from the
+:class:`OptionInfo` beside it. Command line, TOML, form, presets, docs and checks derive from the
+two and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+Level = Literal["basic", "advanced", "expert"]
+PathKind = Literal["file", "folder", "output"]
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What people are told about an option and where it shows."""
+
+    label: str
+    """A few words, as the form's label."""
+    help: str
+    """One or two sentences: what it does, and when to change it."""
+    level: Level = "advanced"
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    """Allowed values, when they are a fixed list. An empty list allows any."""
+    suggestions: tuple[str, ...] = ()
+    """Values offered in the form; others are allowed."""
+    path: PathKind | None = None
+    """The value is a path of this kind. Paths are trimmed and shown resolved."""
+    families: tuple[str, ...] = ()
+    """Families it applies to; empty: all."""
+    methods: tuple[str, ...] = ()
+    """Training methods it applies to; empty: all."""
+    show_if: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    """(key, values): the form hides the field unless each key has one of its values."""
+    multiline: bool = False
+    secret: bool = False
+    """Never written to logs, metadata or exported settings."""
+    network_arg: bool = False
+    """sd-scripts takes it inside ``--network_args "key=value"``; here it is an option as well."""
+    note: str = ""
+    """One sentence for the reference where the result differs from sd-scripts' for the same value."""
+
+
+def option(
+    default: Any,
+    label: str,
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    **info: Any,
+) -> Any:
+    """Declare an option. Bounds are checked on reading; ``info`` is :class:`OptionInfo`'s rest."""
+    meta = OptionInfo(label=label, help=help, **info)
+    return Field(default, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra={"atelier": meta})  # type: ignore[dict-item]
+
+
+def info_of(field: FieldInfo) -> OptionInfo:
+    """The :class:`OptionInfo` that :func:`option` put beside a field."""
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict), "a setting that was not declared with option()"
+    info = extra["atelier"]
+    assert isinstance(info, OptionInfo)
+    return info
+
+
+class Section(BaseModel):
+    """Base of the settings models: typed, frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, allow_inf_nan=False)

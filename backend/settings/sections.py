@@ -1,0 +1,202 @@
+"""All training options, one model per concern.
+
+Names and defaults are sd-scripts' where it has the option. The order of fields is the order in the
+form and in the reference.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from backend.settings.option import Section, option
+from backend.settings.types import Fraction01, Resolution, Steps, TextList
+
+
+class ModelSettings(Section):
+    """The model that is taught."""
+
+    pretrained_model_name_or_path: str = option(
+        "", "Base model", "The model to teach: a .safetensors or .ckpt file, or a diffusers folder.",
+        level="basic", path="file",
+    )  # fmt: skip
+    vae: str | None = option(
+        None, "Other VAE", "A VAE file to use in place of the one inside the base model.", path="file"
+    )
+    v_parameterization: bool = option(
+        False, "v-prediction", "The base model predicts v instead of noise. Files that say so are recognised.",
+        level="expert", families=("sd1", "sd2", "sdxl"),
+    )  # fmt: skip
+    clip_skip: int | None = option(
+        None, "CLIP skip", "Use the text encoder's layer this many from the end; anime models often want 2.",
+        ge=1, le=12, families=("sd1", "sd2"),
+    )  # fmt: skip
+    max_token_length: Literal[75, 150, 225] | None = option(
+        None, "Caption length", "Tokens of a caption that are read: 75 when empty, or 150 or 225 in chunks of 75.",
+        unit="tokens",
+    )  # fmt: skip
+
+
+class DatasetSettings(Section):
+    """The pictures and captions, and how they are brought to size."""
+
+    train_data_dir: str | None = option(
+        None, "Picture folder",
+        "Folder of pictures, or a folder with sub-folders named like '10_sks dog' (repeats, then the words that stand for it).",
+        level="basic", path="folder",
+    )  # fmt: skip
+    reg_data_dir: str | None = option(
+        None, "Regularisation folder", "Pictures of the general class, in sub-folders like '1_dog', so that it is not forgotten.",
+        path="folder",
+    )  # fmt: skip
+    dataset_config: str | None = option(
+        None, "Dataset file", "A dataset TOML or JSON as sd-scripts reads it; used instead of the folders above.", path="file"
+    )
+    dataset_repeats: int = option(1, "Repeats", "Times each picture is seen in an epoch when its folder name gives no number.", ge=1, le=100_000)
+    class_tokens: str | None = option(
+        None, "Caption for pictures without one", "For example 'sks dog'. Folder names like '10_sks dog' already say it.", level="basic"
+    )
+    resolution: Resolution = option(
+        None, "Resolution", "Training size as one number or 'width,height'. Empty: the family's own (512 for SD 1.x).",
+        level="basic", unit="px", suggestions=("512", "640", "768", "1024"),
+    )  # fmt: skip
+    train_batch_size: int = option(1, "Batch size", "Pictures in one step. More needs more memory and trains steadier.", ge=1, le=4096, level="basic")
+    enable_bucket: bool = option(False, "Aspect buckets", "Keep each picture's shape by grouping pictures of like shape.", level="basic")
+    min_bucket_reso: int = option(256, "Smallest bucket side", "No bucket side is shorter.", ge=8, le=16_384, unit="px", level="expert", show_if=(("enable_bucket", (True,)),))
+    max_bucket_reso: int = option(1024, "Longest bucket side", "No bucket side is longer.", ge=8, le=16_384, unit="px", level="expert", show_if=(("enable_bucket", (True,)),))
+    bucket_reso_steps: int = option(64, "Bucket step", "Bucket sides are multiples of this.", ge=8, le=1024, unit="px", level="expert", show_if=(("enable_bucket", (True,)),))
+    bucket_no_upscale: bool = option(False, "Never enlarge", "Small pictures keep their size and get buckets of their own.", show_if=(("enable_bucket", (True,)),))
+    resize_interpolation: Literal["lanczos", "nearest", "bilinear", "linear", "bicubic", "cubic", "area", "box"] | None = option(
+        None, "Resize filter", "Empty: area for shrinking, Lanczos for enlarging.", level="expert"
+    )
+    flip_aug: bool = option(False, "Mirror at random", "Half of the visits show the picture mirrored. Not for subjects with a left and a right.")
+    alpha_mask: bool = option(False, "Transparency is a mask", "Transparent parts of a picture do not count in the loss.")
+    caption_extension: str = option(".caption", "Caption files end in", "The other of .caption and .txt is found as well.", suggestions=(".txt", ".caption"))
+    caption_separator: str = option(",", "Tag separator", "What stands between tags.", level="expert")
+    shuffle_caption: bool = option(False, "Shuffle tags", "A new order of tags at every visit, so that order means nothing.")
+    keep_tokens: int = option(0, "Tags kept in front", "This many leading tags are never shuffled or dropped.", ge=0, le=255)
+    keep_tokens_separator: str = option("", "Keep-front separator", "Text before this mark in a caption is never shuffled, for example |||.", level="expert")
+    secondary_separator: str | None = option(None, "Secondary separator", "Tags joined with this stay together when shuffled, for example ;;;.", level="expert")
+    enable_wildcard: bool = option(False, "Wildcards", "{a|b} in a caption becomes one of them; of several lines one is taken.", level="expert")
+    caption_prefix: str | None = option(None, "Caption prefix", "Put before every caption.", level="expert")
+    caption_suffix: str | None = option(None, "Caption suffix", "Put after every caption.", level="expert")
+    caption_dropout_rate: Fraction01 = option(0.0, "Drop captions", "Share of visits without a caption.", ge=0, le=1)
+    caption_dropout_every_n_epochs: int = option(0, "Drop captions every n epochs", "In every n-th epoch no picture has a caption. 0: never.", ge=0, level="expert", unit="epochs")
+    caption_tag_dropout_rate: Fraction01 = option(0.0, "Drop tags", "Share of tags left out at a visit.", ge=0, le=1)
+    token_warmup_min: int = option(1, "Tag warm-up: first tags", "Tags at the start of the warm-up.", ge=0, level="expert")
+    token_warmup_step: float = option(0, "Tag warm-up: steps", "Steps until all tags are used; below 1 a share of all steps. 0: off.", ge=0, level="expert")
+    max_data_loader_n_workers: int = option(8, "Loading threads", "Threads that read pictures ahead. The result does not depend on it.", ge=0, le=64, level="expert")
+
+
+class CachingSettings(Section):
+    """What is computed once and kept."""
+
+    cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.", level="basic")
+    cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.")
+    vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert")
+    cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.")
+    cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert")
+    text_encoder_batch_size: int | None = option(None, "Captions encoded at once", "For caching text; the training batch size when empty.", ge=1, le=1024, level="expert")
+    caption_variants: int | None = option(
+        None, "Caption variants", "With cached text and anything random in captions: different versions kept of each caption. Empty: 8, or 1 when nothing is random.",
+        ge=1, le=1000, level="expert",
+    )  # fmt: skip
+
+
+class NetworkSettings(Section):
+    """The small network that learns (LoRA)."""
+
+    network_module: str = option("networks.lora", "Network", "What kind of network is trained.", choices=("networks.lora",), level="advanced")
+    network_dim: int | None = option(None, "Rank", "Size of the LoRA: 4 to 16 for a subject, more for styles. 4 when empty.", ge=1, le=1024, level="basic")
+    network_alpha: float = option(1.0, "Alpha", "The LoRA counts alpha / rank as strong. Half the rank is a common choice.", ge=0, le=10_000, level="basic")
+    conv_dim: int | None = option(None, "Convolution rank", "Also train the 3x3 convolutions with this rank: better for styles, larger files.", ge=1, le=1024, network_arg=True)
+    conv_alpha: float | None = option(None, "Convolution alpha", "As alpha, for the 3x3 convolutions. 1 when empty.", ge=0, le=10_000, network_arg=True)
+    network_dropout: float | None = option(None, "Dropout", "Share of the LoRA's inner values left out at each step.", ge=0, lt=1, level="expert")
+    rank_dropout: float | None = option(None, "Rank dropout", "Share of ranks left out at each step.", ge=0, lt=1, level="expert", network_arg=True)
+    module_dropout: float | None = option(None, "Module dropout", "Chance that a module is left out for a step.", ge=0, lt=1, level="expert", network_arg=True)
+    network_args: TextList = option((), "More network arguments", "key=value pairs, as sd-scripts takes them.", level="expert")
+    network_weights: str | None = option(None, "Start from LoRA", "Go on from the weights of this LoRA file.", path="file")
+    dim_from_weights: bool = option(False, "Rank from that file", "Take rank and alpha of every module from the file to start from.", level="expert")
+    network_train_unet_only: bool = option(False, "U-Net only", "Leave the text encoder as it is.")
+    network_train_text_encoder_only: bool = option(False, "Text encoder only", "Leave the U-Net as it is.", level="expert")
+
+
+class OptimizerSettings(Section):
+    """How weights move."""
+
+    optimizer_type: str = option("AdamW", "Optimizer", "AdamW suits most; AdamW8bit needs less memory; Adafactor finds its own rate.", choices=("AdamW", "AdamW8bit", "AdaFactor"), level="advanced")
+    optimizer_args: TextList = option((), "Optimizer arguments", "key=value pairs, for example weight_decay=0.01 betas=.9,.999.", level="expert")
+    learning_rate: float = option(2e-6, "Learning rate", "How far each step moves. 1e-4 is usual for a LoRA.", ge=0, le=100, level="basic",
+        note="The default is sd-scripts' and is low for a LoRA.")  # fmt: skip
+    unet_lr: float | None = option(None, "Learning rate of the U-Net", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
+    text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
+    max_grad_norm: float = option(1.0, "Gradient clipping", "Longest gradient allowed; 0 switches it off.", ge=0, le=1e6, level="expert")
+
+
+class ScheduleSettings(Section):
+    """How long, and how the learning rate runs."""
+
+    max_train_steps: int = option(1600, "Steps", "Optimizer steps in all. Epochs, when given, win.", ge=1, le=100_000_000, level="basic", unit="steps")
+    max_train_epochs: int | None = option(None, "Epochs", "Times through all pictures and repeats; decides the number of steps when given.", ge=1, le=1_000_000, level="basic", unit="epochs")
+    gradient_accumulation_steps: int = option(1, "Accumulate batches", "Batches that make one step; like a larger batch in less memory.", ge=1, le=4096)
+    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"] = option(
+        "constant", "Schedule", "How the learning rate runs over the steps."
+    )
+    lr_warmup_steps: Steps = option(0, "Warm-up", "Steps of rising rate: a number, a share below 1, or a percentage.", ge=0, unit="steps")
+    lr_scheduler_num_cycles: int = option(1, "Restarts", "Cycles of cosine_with_restarts.", ge=1, le=10_000, level="expert", show_if=(("lr_scheduler", ("cosine_with_restarts",)),))
+    seed: int | None = option(None, "Seed", "The same seed gives the same result. When empty one is drawn, shown and kept.", ge=0, le=2**63 - 1)
+
+
+class LossSettings(Section):
+    """What counts as an error."""
+
+    min_snr_gamma: float | None = option(None, "Min-SNR gamma", "Balances noise levels; 5 is the paper's value (Hang et al. 2023).", gt=0, le=1000)
+    noise_offset: float | None = option(None, "Noise offset", "Lets the model learn very dark and very bright pictures; 0.03 to 0.1.", ge=0, le=1)
+    masked_loss: bool = option(False, "Masked loss", "Use mask pictures of a dataset file (conditioning_data_dir) to weigh the loss.")
+    prior_loss_weight: float = option(1.0, "Weight of regularisation pictures", "How much they count beside the subject's.", ge=0, le=1000)
+
+
+class PrecisionSettings(Section):
+    """Numbers, memory and speed."""
+
+    mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.", level="basic")
+    gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.", level="basic")
+    xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", level="expert")
+    sdpa: bool = option(False, "PyTorch attention", "PyTorch's own fast attention. It is always used unless xformers is asked for.", level="expert")
+    no_half_vae: bool = option(False, "VAE in full precision", "For VAEs that give black pictures in half precision.")
+    allow_fallback: bool = option(False, "Use replacements", "When this machine cannot do what is asked (8-bit optimizer, xformers, fp16), use the replacement and say so, instead of stopping.")
+
+
+class SavingSettings(Section):
+    """Results and restore points."""
+
+    output_name: str | None = option(None, "Name", "Name of the result, without ending.", level="basic")
+    output_dir: str | None = option(None, "Output folder", "Where results go. Empty: into the run's own folder.", path="output", level="basic")
+    save_model_as: Literal["safetensors", "ckpt", "pt"] = option("safetensors", "File kind", "safetensors is safe and carries the settings.", level="expert")
+    save_precision: Literal["float", "fp16", "bf16"] | None = option(None, "Precision of the file", "As trained when empty; fp16 halves the file.")
+    save_every_n_epochs: int | None = option(None, "Save every n epochs", "Keep a file every so many epochs.", ge=1, unit="epochs", level="basic")
+    save_every_n_steps: int | None = option(None, "Save every n steps", "Keep a file every so many steps.", ge=1, unit="steps")
+    save_state: bool = option(False, "Save state too", "Keep a restore point beside each saved file.")
+    save_state_on_train_end: bool = option(False, "Save state at the end", "Keep a restore point when training ends, so that it can go on later.")
+    recovery_minutes: float = option(10.0, "Restore point every", "A rolling restore point inside the run folder, for crashes and power cuts. 0: none.", ge=0, le=10_000, unit="min", level="expert")
+    resume: str | None = option(None, "Resume from state", "A state folder to go on from.", path="folder", level="expert")
+    no_metadata: bool = option(False, "No metadata", "Leave settings out of the result file.", level="expert")
+    training_comment: str | None = option(None, "Comment", "Kept in the result's metadata.", level="expert")
+
+
+class SamplingSettings(Section):
+    """Pictures drawn while training."""
+
+    sample_prompt_text: str = option("", "Sample prompts", "One prompt a line, with options like --n bad --w 512 --h 512 --d 1 --s 20 --l 7.", level="basic", multiline=True)
+    sample_prompts: str | None = option(None, "Sample prompt file", "A .txt, .json or .toml file of prompts.", path="file", level="expert")
+    sample_every_n_steps: int | None = option(None, "Sample every n steps", "Draw the prompts every so many steps.", ge=1, unit="steps", level="basic")
+    sample_every_n_epochs: int | None = option(None, "Sample every n epochs", "Draw the prompts every so many epochs.", ge=1, unit="epochs")
+    sample_at_first: bool = option(False, "Sample before the first step", "To see where the model starts.")
+    sample_sampler: str = option("ddim", "Sampler", "How samples are drawn.", choices=("ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver", "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a"))
+
+
+class TrackingSettings(Section):
+    """Logs for other programs. The page needs none of them."""
+
+    logging_dir: str | None = option(None, "TensorBoard folder", "Write TensorBoard logs into a new folder inside this one.", path="output")
+    log_prefix: str | None = option(None, "Log folder prefix", "Put before the date in the log folder's name.", level="expert")
+    log_with: Literal["tensorboard"] | None = option(None, "Log with", "tensorboard when a folder is given.", level="expert")

@@ -1,0 +1,74 @@
+"""Value types of options that people write in more than one way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
+
+
+def _resolution(value: Any) -> Any:
+    """'512', '512,768', 512, [512], [512, 768] -> (width, height)."""
+    if value in (None, ""):
+        return None
+    if isinstance(value, str):
+        parts: list[Any] = value.lower().replace("x", ",").split(",")
+    else:
+        parts = list(value) if isinstance(value, (list, tuple)) else [value]
+    try:
+        sides = [int(str(part).strip()) for part in parts]
+    except ValueError:
+        raise ValueError("expected one whole number or 'width,height', such as 512 or 512,768") from None
+    if len(sides) == 1:
+        sides *= 2
+    if len(sides) != 2:
+        raise ValueError("expected one whole number or 'width,height', such as 512 or 512,768")
+    if not all(64 <= side <= 16_384 for side in sides):
+        raise ValueError("expected sides from 64 to 16384 px")
+    return sides[0], sides[1]
+
+
+def _steps(value: Any) -> Any:
+    """'10%' -> 0.1, '0' -> 0, '1.0' -> 1, '0.1' -> 0.1, 100 -> 100."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number of steps, a share below 1, or a percentage")
+    try:
+        if isinstance(value, str) and value.strip().endswith("%"):
+            number = float(value.strip()[:-1]) / 100
+            if not 0 <= number < 1:
+                raise ValueError("expected a percentage from 0% to below 100%")
+            return number
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError("expected a number of steps, a share below 1, or a percentage") from None
+    if number >= 1 and number != int(number):
+        raise ValueError("expected a whole number of steps, or a share below 1")
+    return int(number) if number == int(number) else number
+
+
+def _text_list(value: Any) -> Any:
+    """A string is split as a shell would; lists pass; None is empty."""
+    import shlex
+
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return tuple(shlex.split(value))
+    return tuple(str(item) for item in value)
+
+
+Resolution = Annotated[
+    tuple[int, int] | None,
+    BeforeValidator(_resolution),
+    PlainSerializer(lambda v: None if v is None else f"{v[0]},{v[1]}"),
+]
+"""(width, height) in pixels, or None for the family's own. Written as 'width,height'."""
+
+Steps = Annotated[int | float, BeforeValidator(_steps)]
+"""Whole steps, or a share of all steps when below 1."""
+
+Fraction01 = float
+"""A share from 0 to 1 (the bounds stand in the option)."""
+
+TextList = Annotated[tuple[str, ...], BeforeValidator(_text_list)]
+"""'key=value' items."""
