@@ -1,0 +1,274 @@
+"""Puts a session together: model, method, caches, optimizer, and the place to go on from."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from backend import families
+from backend.data.loader import Loader
+from backend.errors import InputError, Problem
+from backend.families.base import DiffusionModel
+from backend.jobs.control import ControlReader
+from backend.jobs.events import Sink
+from backend.jobs.runs import Run
+from backend.settings import Settings
+from backend.train import optimizers
+from backend.train.caching import Caches, Watch, fill_caches
+from backend.train.checkpoints import Position, State, load_state, newest_state
+from backend.train.environment import adapt
+from backend.train.length import Length, run_length
+from backend.train.meter import Meter
+from backend.train.methods.base import Method
+from backend.train.methods.network import NetworkMethod
+from backend.train.noise import NoiseRules
+from backend.train.objectives import Objective
+from backend.train.preflight import Prepared
+from backend.train.provenance import TrainingFacts
+from backend.train.samples import Sampler
+from backend.train.saver import Saver
+from backend.train.schedules import Schedule, warmup_steps
+from backend.train.session import Session, picture_ids
+from backend.train.step import StepModule
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_BASE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def build_session(
+    run: Run, prepared: Prepared, resume: bool, events: Sink, started: float
+) -> tuple[Session, Position]:
+    """Everything the loop needs, and the position it starts at.
+
+    Raises:
+        InputError: the machine cannot do what is asked, or the restore point does not fit.
+        StopRequested: the user stopped while latents or captions were being encoded.
+    """
+    settings, notes = adapt(prepared.settings)
+    _say(events, notes)
+    state = _state_to_resume(run, settings, resume, events)
+    seed = int(state.facts["seed"]) if state else settings.schedule.seed
+    assert seed is not None, "the seed is drawn before a session is built"
+    accelerator = _accelerator(settings)
+    control = ControlReader(run.control)
+    model = _load_model(prepared, settings, accelerator, events)
+    method = NetworkMethod(settings, prepared.plan, model, seed)
+    _say(events, method.start())
+    method.trainable.to(accelerator.device)
+    length = run_length(settings, prepared.plan.batches_per_epoch(), accelerator.num_processes)
+    caches = fill_caches(model, prepared.plan, settings, seed, length.steps, Watch(events, control))
+    _free_what_is_cached(model, caches)
+    loader = _loader(prepared, settings, seed, length, caches)
+    if state is not None:
+        _check_pictures(state, loader)
+        method.load(state.weights)
+    optimizer, schedule, arguments = _optimizer(method, settings, length)
+    if state is not None:
+        optimizer.load_state_dict(dict(state.optimizer))
+    described = optimizers.describe(optimizer, arguments)
+    module, optimizer = _wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
+    facts = _facts(settings.replace(seed=seed), prepared, length, described, started)
+    position = state.position if state else Position()
+    batch = length.accumulation * accelerator.num_processes * prepared.plan.datasets[0].batch_size
+    session = Session(
+        settings=settings,
+        seed=seed,
+        accelerator=accelerator,
+        model=model,
+        method=method,
+        module=module,
+        optimizer=optimizer,
+        schedule=schedule,
+        base_rates=tuple(float(group["lr"]) for group in method.parameter_groups()),
+        noise=NoiseRules(seed, settings.loss.noise_offset),
+        loader=loader,
+        length=length,
+        meter=Meter(events, length, batch),
+        saver=Saver(settings, run.path, output_folder(settings, run), facts, accelerator.is_main_process),
+        sampler=Sampler.from_settings(
+            settings,
+            run.path,
+            settings.saving.output_name or "sample",
+            events,
+            model,
+            seed=seed,
+            network=method.trainable,
+        ),
+        control=control,
+        events=events,
+    )
+    events.emit("plan", **_plan_event(prepared, session))
+    return session, position
+
+
+def output_folder(settings: Settings, run: Run) -> Path:
+    """Where results go: the folder asked for, or the run's own."""
+    return (
+        Path(settings.saving.output_dir).expanduser()
+        if settings.saving.output_dir
+        else run.path / "checkpoints"
+    )
+
+
+def _free_what_is_cached(model: DiffusionModel, caches: Caches) -> None:
+    """What is not needed in a step leaves the device; samples bring it back while they are drawn."""
+    if caches.latents is not None:
+        model.vae.to("cpu")
+    if caches.texts is not None:
+        for encoder in model.text_encoders.values():
+            encoder.to("cpu")
+
+
+def _say(events: Sink, notes: list[Problem]) -> None:
+    for note in notes:
+        events.emit("note", text=note.text())
+
+
+def _accelerator(settings: Settings) -> Accelerator:
+    from accelerate import Accelerator
+
+    return Accelerator(mixed_precision=settings.precision.mixed_precision, cpu=not torch.cuda.is_available())
+
+
+def _load_model(
+    prepared: Prepared, settings: Settings, accelerator: Accelerator, events: Sink
+) -> DiffusionModel:
+    """The base model on the device, in the precision of the forward pass."""
+    events.emit(
+        "phase", name="loading", title=f"Loading {Path(prepared.base.path).name} ({prepared.base.title})"
+    )
+    model = families.load(
+        Path(settings.model.pretrained_model_name_or_path),
+        dtype=_BASE_DTYPES[settings.precision.mixed_precision],
+        device=accelerator.device,
+        vae=Path(settings.model.vae) if settings.model.vae else None,
+        v_prediction=settings.model.v_parameterization,
+    )
+    if settings.precision.no_half_vae:
+        model.vae.to(torch.float32)
+    if settings.precision.xformers:
+        model.set_attention("xformers")
+    if settings.precision.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    return model
+
+
+def _state_to_resume(run: Run, settings: Settings, resume: bool, events: Sink) -> State | None:
+    """The restore point to go on from: the run's own newest, or the one that was named."""
+    if settings.saving.resume and not resume:
+        return load_state(Path(settings.saving.resume).expanduser())
+    if not resume:
+        return None
+    folders = [*(run.path / "state").iterdir(), *output_folder(settings, run).glob("*-state")]
+    newest, damaged = newest_state(folders)
+    for problem in damaged:
+        events.emit("warning", text=problem.text(), problem=problem.as_dict())
+    if newest is None:
+        events.emit("note", text="there is no restore point yet: starting from the beginning")
+        return None
+    events.emit("note", text=f"going on from {newest.name}")
+    return load_state(newest)
+
+
+def _check_pictures(state: State, loader: Loader) -> None:
+    """A restore point counts batches of one dataset; another dataset has other batches."""
+    before, now = set(state.facts.get("pictures", ())), set(picture_ids(loader.plan))
+    if before == now:
+        return
+    raise InputError(
+        f"the pictures are not the same: {len(now - before)} added, {len(before - now)} removed "
+        f"since step {state.position.step}",
+        next="put them back to resume, or start a new run from the last LoRA file (network_weights)",
+        key="train_data_dir",
+    )
+
+
+def _loader(prepared: Prepared, settings: Settings, seed: int, length: Length, caches: Caches) -> Loader:
+    return Loader(
+        prepared.plan,
+        seed=seed,
+        total_steps=length.steps,
+        threads=settings.dataset.max_data_loader_n_workers,
+        latents=caches.latents,
+        texts=caches.texts,
+        caption_variants=caches.caption_variants,
+        accumulation=length.accumulation,
+    )
+
+
+def _optimizer(
+    method: Method, settings: Settings, length: Length
+) -> tuple[torch.optim.Optimizer, Schedule | None, dict[str, Any]]:
+    name, section = settings.optimizer.optimizer_type, settings.schedule
+    arguments = optimizers.parse_arguments(settings.optimizer.optimizer_args)
+    optimizer = optimizers.make(name, method.parameter_groups(), settings.optimizer.learning_rate, arguments)
+    if optimizers.sets_own_rate(name, arguments):
+        return optimizer, None, arguments
+    warmup = warmup_steps(section.lr_warmup_steps, length.steps)
+    schedule = Schedule(section.lr_scheduler, length.steps, warmup, section.lr_scheduler_num_cycles)
+    return optimizer, schedule, arguments
+
+
+def _step_module(
+    method: Method, model: DiffusionModel, settings: Settings, accelerator: Accelerator
+) -> StepModule:
+    objective = Objective(model.alphas_cumprod(), model.prediction == "v", settings.loss.min_snr_gamma).to(
+        accelerator.device
+    )
+    return StepModule(method.trainable, model, objective, settings.model.clip_skip, method.trains_text)
+
+
+def _wrap(
+    accelerator: Accelerator, module: StepModule, optimizer: torch.optim.Optimizer
+) -> tuple[StepModule, Any]:
+    """Let accelerate wrap what has to be: several processes, or a gradient scaler.
+
+    One process without a scaler needs neither wrapper, and a second of imports is saved.
+    """
+    if accelerator.use_distributed:
+        module = accelerator.prepare(module)
+    if accelerator.use_distributed or accelerator.scaler is not None:
+        optimizer = accelerator.prepare(optimizer)
+    return module, optimizer
+
+
+def _facts(
+    session_settings: Settings, prepared: Prepared, length: Length, optimizer: str, started: float
+) -> TrainingFacts:
+    """What the result's metadata says beside settings and dataset."""
+    settings = session_settings
+    arguments = optimizers.parse_arguments(settings.optimizer.optimizer_args)
+    assert settings.schedule.seed is not None
+    return TrainingFacts(
+        session_id=secrets.randbelow(2**32),
+        started_at=started,
+        family=prepared.base.family,
+        base_model=Path(settings.model.pretrained_model_name_or_path),
+        seed=settings.schedule.seed,
+        optimizer=optimizer,
+        max_train_steps=length.steps,
+        num_epochs=length.epochs,
+        batches_per_epoch=length.batches_per_epoch,
+        vae=Path(settings.model.vae) if settings.model.vae else None,
+        prediction="v" if settings.model.v_parameterization else "epsilon",
+        own_rate=optimizers.sets_own_rate(settings.optimizer.optimizer_type, arguments),
+    )
+
+
+def _plan_event(prepared: Prepared, session: Session) -> dict[str, Any]:
+    """What will be trained, for page and terminal."""
+    return {
+        **prepared.plan.summary(),
+        **session.method.describe(),
+        "base": prepared.base.title,
+        "steps": session.length.steps,
+        "epochs": session.length.epochs,
+        "steps_per_epoch": session.length.steps_per_epoch,
+        "batches_per_epoch": session.length.batches_per_epoch,
+        "seed": session.seed,
+    }

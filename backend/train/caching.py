@@ -1,0 +1,118 @@
+"""Encodes pictures and captions once, before the first step, when the settings ask for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from backend.data.cache import LatentCache, TextCache, open_store
+from backend.data.fill import Filled, Progress, caption_texts, default_variants, fill_latents, fill_texts
+from backend.data.types import DatasetPlan
+from backend.families.base import DiffusionModel
+from backend.jobs.control import ControlReader
+from backend.jobs.events import Sink
+from backend.settings import Settings
+
+
+class StopRequested(Exception):
+    """The user pressed Stop before the first step."""
+
+
+@dataclass(frozen=True)
+class Caches:
+    """What was encoded before; None where it is encoded in each step."""
+
+    latents: LatentCache | None = None
+    texts: TextCache | None = None
+    caption_variants: int = 1
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Tells the page how far caching is, and notices a Stop."""
+
+    events: Sink
+    control: ControlReader
+
+    def progress(self, phase: str, unit: str) -> Progress:
+        def tell(done: int, total: int) -> None:
+            self.events.emit("progress", phase=phase, done=done, total=total, unit=unit)
+            if any(command["command"] in ("stop", "stop_now") for command in self.control.poll()):
+                raise StopRequested
+
+        return tell
+
+    def count_damaged(self, filled: Filled, what: str) -> None:
+        if filled.damaged:
+            self.events.emit("note", text=f"{filled.damaged} damaged cache entries of {what} were made again")
+
+
+def fill_caches(
+    model: DiffusionModel, plan: DatasetPlan, settings: Settings, seed: int, total_steps: int, watch: Watch
+) -> Caches:
+    """Fill what the settings ask for.
+
+    Raises:
+        StopRequested: the user pressed Stop meanwhile; what was encoded is kept on disk.
+    """
+    section = settings.caching
+    latents = texts = None
+    variants = 1
+    if section.cache_latents or section.cache_latents_to_disk:
+        latents = _latents(model, plan, settings, watch)
+    if section.cache_text_encoder_outputs or section.cache_text_encoder_outputs_to_disk:
+        variants = section.caption_variants or default_variants(plan)
+        texts = _texts(model, caption_texts(plan, seed, variants, total_steps), settings, watch)
+    return Caches(latents, texts, variants)
+
+
+def _latents(model: DiffusionModel, plan: DatasetPlan, settings: Settings, watch: Watch) -> LatentCache:
+    watch.events.emit("phase", name="caching latents", title="Encoding pictures")
+    identity = weights_identity(model.vae)
+    dtype = str(next(model.vae.parameters()).dtype).removeprefix("torch.")
+    store = open_store("latents", identity, disk=settings.caching.cache_latents_to_disk)
+    cache = LatentCache(
+        store, identity, channels=model.latent_channels, scale=model.scale_factor, dtype=dtype
+    )
+    device = next(model.denoiser.parameters()).device
+
+    def encode(pixels: Tensor, noise: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model.encode_images(pixels.to(device), noise.to(device))
+
+    tell = watch.progress("caching latents", "pictures")
+    filled = fill_latents(plan, cache, encode, settings.caching.vae_batch_size, tell)
+    watch.count_damaged(filled, "pictures")
+    return cache
+
+
+def _texts(model: DiffusionModel, texts: list[str], settings: Settings, watch: Watch) -> TextCache:
+    watch.events.emit("phase", name="caching text", title="Encoding captions")
+    identity = "+".join(weights_identity(encoder) for encoder in model.text_encoders.values())
+    store = open_store("texts", identity, disk=settings.caching.cache_text_encoder_outputs_to_disk)
+    length, skip = settings.model.max_token_length, settings.model.clip_skip
+    cache = TextCache(store, identity, max_token_length=length, clip_skip=skip)
+    device = next(model.denoiser.parameters()).device
+
+    def encode(batch: Sequence[str]) -> Mapping[str, Tensor]:
+        tokens = {name: ids.to(device) for name, ids in model.tokenize(batch, length).items()}
+        with torch.no_grad():
+            return model.encode_text(tokens, clip_skip=skip)
+
+    size = settings.caching.text_encoder_batch_size or settings.dataset.train_batch_size
+    filled = fill_texts(texts, cache, encode, size, watch.progress("caching text", "captions"))
+    watch.count_damaged(filled, "captions")
+    return cache
+
+
+def weights_identity(module: nn.Module) -> str:
+    """A hash of a module's tensors, names and types: what a cache entry depends on."""
+    digest = hashlib.blake2b(digest_size=20)
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""Events as lines of text, for a terminal and for ``log.txt``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from backend.errors import Problem
+from backend.jobs.events import EventType, Sink
+
+_LINE_SECONDS = 10.0
+"""Seconds between progress lines where a line cannot be overwritten."""
+
+
+class Console:
+    """Writes every event to a log of events and, in words, to a stream."""
+
+    def __init__(self, events: Sink, stream: TextIO | None = None) -> None:
+        self._events = events
+        self._stream = stream or sys.stdout
+        self._live = self._stream.isatty()
+        self._last = 0.0
+        self._open_line = False
+
+    def emit(self, type: EventType, /, **fields: Any) -> None:
+        self._events.emit(type, **fields)
+        words = _WORDS.get(type)
+        if words is None:
+            return
+        text = words(fields)
+        if type in ("step", "progress"):
+            self._progress(text, fields)
+        elif text:
+            self._line(text)
+
+    def _progress(self, text: str, fields: dict[str, Any]) -> None:
+        final = fields.get("step", fields.get("done")) == fields.get("total")
+        now = time.monotonic()
+        if self._live:
+            self._stream.write(f"\r{text:<78}")
+            self._open_line = True
+        elif final or now - self._last >= _LINE_SECONDS:
+            self._stream.write(f"{text}\n")
+            self._last = now
+        self._stream.flush()
+
+    def _line(self, text: str) -> None:
+        if self._open_line:
+            self._stream.write("\n")
+            self._open_line = False
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+
+def _step(fields: dict[str, Any]) -> str:
+    rate = 1.0 / fields["seconds"] if fields["seconds"] else 0.0
+    return (
+        f"step {fields['step']}/{fields['total']}  epoch {fields['epoch']}/{fields['epochs']}  "
+        f"loss {fields['loss']:.4f}  average {fields['average']:.4f}  {rate:.2f} it/s"
+    )
+
+
+def _progress(fields: dict[str, Any]) -> str:
+    return f"{fields['phase']}: {fields['done']}/{fields['total']} {fields.get('unit', '')}".rstrip()
+
+
+def _plan(fields: dict[str, Any]) -> str:
+    return (
+        f"{fields['title']} on {fields['images']} pictures: {fields['steps']} steps in {fields['epochs']} "
+        f"epochs, {fields['batches_per_epoch']} batches an epoch, seed {fields['seed']}"
+    )
+
+
+def _problems(fields: dict[str, Any]) -> str:
+    return "\n".join(f"error: {Problem(**problem).text()}" for problem in fields["problems"])
+
+
+_WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "phase": lambda f: f"{f['title']} ...",
+    "progress": _progress,
+    "plan": _plan,
+    "step": _step,
+    "sample": lambda f: f"sample: {f['path']}",
+    "saved": lambda f: f"saved ({f['kind']}, step {f['step']}): {f['path']}",
+    "note": lambda f: f"note: {f['text']}",
+    "warning": lambda f: f"warning: {f['text']}",
+    "error": _problems,
+    "result": lambda f: f"result: {f['path']}",
+}

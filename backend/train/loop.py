@@ -1,0 +1,163 @@
+"""The training loop.
+
+For each epoch, for each group of batches: draw what is random by key, forward, backward, clip,
+step. Between steps: what the user asked for, files, samples. All state that matters is the
+position (step, epoch, batch), the weights and the optimizer; everything else follows from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from enum import Enum
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from backend import keyed
+from backend.data.loader import Batch
+from backend.train.checkpoints import Position
+from backend.train.meter import StepRecord
+from backend.train.session import Session
+
+PAUSE_LOOK = 0.2
+"""Seconds between two looks for a command while paused."""
+
+
+class Ending(Enum):
+    """How a loop ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+
+
+def train(session: Session, position: Position) -> tuple[Ending, Position]:
+    """Run from ``position`` to the end, or until the user stops.
+
+    Raises:
+        RunFault: the loss is not finite, or a file cannot be written.
+    """
+    if position.step == 0:
+        sample(session, position, at_first=True)
+    session.events.emit("phase", name="training", title="Training")
+    while position.step < session.length.steps:
+        for group in groups(session, position):
+            position = one_step(session, group, position)
+            if obey(session, position) is Ending.STOPPED:
+                return Ending.STOPPED, position
+            if position.step >= session.length.steps:
+                break
+        position = end_epoch(session, position)
+    session.meter.flush()
+    return Ending.FINISHED, position
+
+
+def groups(session: Session, position: Position) -> Iterator[list[Batch]]:
+    """The rest of the epoch's batches, in groups that make one optimizer step each."""
+    batches = iter(session.loader.epoch(position.epoch, start_batch=position.batch, step=position.step))
+    while group := list(islice(batches, session.length.accumulation)):
+        yield group
+
+
+def one_step(session: Session, group: list[Batch], position: Position) -> Position:
+    """Forward and backward over ``group``, then one optimizer step, records, files and samples."""
+    set_rates(session, position.step)
+    losses = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
+    norm = session.accelerator.clip_grad_norm_(
+        session.method.trainable.parameters(), session.settings.optimizer.max_grad_norm or float("inf")
+    )
+    assert norm is not None
+    session.optimizer.step()
+    session.optimizer.zero_grad(set_to_none=True)
+    position = replace(position, step=position.step + 1, batch=position.batch + len(group))
+    session.meter.add(record(session, group, position, torch.stack(losses).mean(), torch.as_tensor(norm)))
+    with session.meter.pause():
+        session.saver.after_step(session, position)
+    if session.sampler.due(position.step, epoch_end=False, epoch=position.epoch):
+        sample(session, position)
+    return position
+
+
+def micro_step(session: Session, batch: Batch, position: Position, index: int, count: int) -> Tensor:
+    """One forward and backward pass; gradients add up. Returns the mean loss, detached."""
+    inputs = session.inputs(batch)
+    if session.method.random_forward:
+        torch.manual_seed(keyed.key(session.seed, "dropout", position.step, index))
+    last = index == count - 1
+    with nullcontext() if last else session.accelerator.no_sync(session.module):
+        with session.accelerator.autocast():
+            loss = session.module(inputs).mean()
+        session.accelerator.backward(loss / count)
+    return loss.detach()
+
+
+def set_rates(session: Session, step: int) -> None:
+    """Give each optimizer group its rate for ``step``."""
+    if session.schedule is None:
+        return
+    factor = session.schedule.factor(step)
+    for group, rate in zip(session.optimizer.param_groups, session.base_rates, strict=True):
+        group["lr"] = rate * factor
+
+
+def record(
+    session: Session, group: list[Batch], position: Position, loss: Tensor, norm: Tensor
+) -> StepRecord:
+    names = tuple(picture.path.name for batch in group for picture in batch.pictures)
+    return StepRecord(position.step, position.epoch, loss, norm, session.rates(), names)
+
+
+def end_epoch(session: Session, position: Position) -> Position:
+    """Files and samples of a finished epoch, then the start of the next one."""
+    done = position.batch >= session.length.batches_per_epoch
+    if not done:
+        return position
+    with session.meter.pause():
+        session.saver.after_epoch(session, position)
+    if session.sampler.due(position.step, epoch_end=True, epoch=position.epoch):
+        sample(session, position, epoch_end=True)
+    return replace(position, epoch=position.epoch + 1, batch=0)
+
+
+def sample(session: Session, position: Position, at_first: bool = False, epoch_end: bool = False) -> None:
+    """Draw the sample prompts, unless there are none or it is not the time."""
+    if at_first and not session.sampler.at_first:
+        return
+    with session.meter.pause():
+        session.sampler.draw(position.step, position.epoch if epoch_end else None)
+    session.events.emit("phase", name="training", title="Training")
+
+
+def obey(session: Session, position: Position) -> Ending | None:
+    """Do what was asked for since the last step."""
+    for command in session.control.poll():
+        match command["command"]:
+            case "stop" | "stop_now":
+                return Ending.STOPPED
+            case "sample":
+                sample(session, position)
+            case "save":
+                with session.meter.pause():
+                    session.saver.save_now(session, position)
+            case "pause":
+                if pause(session) is Ending.STOPPED:
+                    return Ending.STOPPED
+            case _:
+                pass
+    return None
+
+
+def pause(session: Session) -> Ending | None:
+    """Wait for ``resume`` or ``stop``."""
+    session.meter.flush()
+    session.events.emit("state", state="paused")
+    with session.meter.pause():
+        while True:
+            for command in session.control.poll():
+                if command["command"] in ("resume", "stop", "stop_now"):
+                    session.events.emit("state", state="running")
+                    return None if command["command"] == "resume" else Ending.STOPPED
+            time.sleep(PAUSE_LOOK)

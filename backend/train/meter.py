@@ -1,0 +1,121 @@
+"""Turns the tensors of each step into events, synchronising with the device only now and then."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from backend.errors import Problem, RunFault
+from backend.jobs.events import Sink
+from backend.train.length import Length
+
+FLUSH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one optimizer step leaves behind; tensors stay on the device until the next flush."""
+
+    step: int
+    epoch: int
+    loss: Tensor
+    """Mean loss of the step, 0-d."""
+    grad_norm: Tensor
+    """L2 norm of the gradients before clipping, 0-d."""
+    rates: Mapping[str, float]
+    pictures: tuple[str, ...]
+    """File names, for the message should the loss not be finite."""
+
+
+class Meter:
+    """Collects step records and writes them as ``step`` events.
+
+    A flush happens at most every half second: the only place of the loop that waits for the device.
+    """
+
+    def __init__(self, events: Sink, length: Length, batch_size: int) -> None:
+        self._events, self._length, self._batch_size = events, length, batch_size
+        self._pending: list[StepRecord] = []
+        self._recent: deque[float] = deque(maxlen=max(1, min(length.steps_per_epoch, 1000)))
+        self._flushed = self._started = time.perf_counter()
+        self._paused = 0.0
+        self.last_loss = math.nan
+
+    @property
+    def average(self) -> float:
+        """Mean loss of the last epoch's worth of steps."""
+        return sum(self._recent) / len(self._recent) if self._recent else math.nan
+
+    @contextmanager
+    def pause(self) -> Generator[None, None, None]:
+        """Leave the time of the block (saving, sampling) out of the speed."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - start
+
+    def add(self, record: StepRecord) -> None:
+        self._pending.append(record)
+        if time.perf_counter() - self._flushed >= FLUSH_SECONDS or record.step == self._length.steps:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending.
+
+        Raises:
+            RunFault: a loss or gradient is not finite; names step, pictures and a likely cause.
+        """
+        if not self._pending:
+            return
+        values = torch.stack([torch.stack([r.loss.float(), r.grad_norm.float()]) for r in self._pending])
+        now = time.perf_counter()
+        seconds = max(1e-9, now - self._flushed - self._paused) / len(self._pending)
+        self._flushed, self._paused = now, 0.0
+        records, self._pending = self._pending, []
+        for record, (loss, norm) in zip(records, values.cpu().tolist(), strict=True):
+            self._write(record, loss, norm, seconds)
+
+    def _write(self, record: StepRecord, loss: float, norm: float, seconds: float) -> None:
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise RunFault(not_finite(record, loss, norm))
+        self._recent.append(loss)
+        self.last_loss = loss
+        self._events.emit(
+            "step",
+            step=record.step,
+            total=self._length.steps,
+            epoch=record.epoch,
+            epochs=self._length.epochs,
+            loss=round(loss, 6),
+            average=round(self.average, 6),
+            lr={name: float(f"{rate:.4g}") for name, rate in record.rates.items()},
+            grad_norm=round(norm, 6),
+            seconds=round(seconds, 4),
+            images_per_second=round(self._batch_size / seconds, 3),
+            memory=_peak_memory(),
+        )
+
+
+def not_finite(record: StepRecord, loss: float, norm: float) -> Problem:
+    """What to say when a loss or gradient is NaN or infinite."""
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in record.rates.items())
+    return Problem(
+        f"the loss is not a number any more (loss {loss:g}, gradient norm {norm:g})",
+        where=f"step {record.step}",
+        why=f"pictures of this step: {', '.join(record.pictures[:8])}; learning rates: {rates}",
+        next="use a lower learning rate, or bf16 or no mixed precision; "
+        "the last file saved before this step is the result",
+    )
+
+
+def _peak_memory() -> int:
+    """Peak device memory in bytes; 0 on a processor."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0

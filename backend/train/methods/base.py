@@ -1,0 +1,58 @@
+"""What a training method decides: what is trainable, its groups, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from backend.errors import Problem
+from backend.train.provenance import TrainingFacts
+
+
+class Method(Protocol):
+    """A way of teaching a model (a network, full fine-tuning, textual inversion, ...)."""
+
+    title: str
+    """In words, for plan and card: "LoRA, rank 8"."""
+    trainable: nn.Module
+    """Holds every trained parameter, in float32 unless the user asked otherwise."""
+    rates: Mapping[str, float]
+    """Part -> learning rate, as really used."""
+    random_forward: bool
+    """True when the forward pass draws random numbers (dropout)."""
+
+    @property
+    def trains_text(self) -> bool:
+        """True when a text encoder must run, with gradients, in every step."""
+        ...
+
+    def start(self) -> list[Problem]:
+        """Attach to the model; returns notes (what was taken from a file to start from)."""
+        ...
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups with ``params``, ``lr`` and ``name``."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained tensors by the names of the file, for restore points."""
+        ...
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the tensors of a restore point."""
+        ...
+
+    def suffix(self) -> str:
+        """Ending of the result file, with the dot."""
+        ...
+
+    def save(self, path: Path, facts: TrainingFacts) -> None:
+        """Write the result with its metadata, checked and renamed into place."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What is trained, as plain data: parts, modules, parameters."""
+        ...

@@ -1,0 +1,91 @@
+"""Everything that can be known before a model is loaded, with all problems in one list."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from backend import settings as settings_package
+from backend.data.plan import build_plan
+from backend.data.types import DatasetPlan
+from backend.errors import AtelierError, InputError, Problem
+from backend.families import FAMILIES
+from backend.settings import Settings
+from backend.system.identify import ModelFile, identify, require_base
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Settings as they will be used, and what they lead to."""
+
+    settings: Settings
+    plan: DatasetPlan
+    base: ModelFile
+    notes: tuple[Problem, ...]
+
+
+def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
+    """Check settings and files and measure the dataset, without loading anything heavy.
+
+    Raises:
+        InputError: with every problem found, of settings, files, model and pictures alike.
+    """
+    verdict = settings_package.check(settings)
+    settings, problems, notes = verdict.settings, list(verdict.errors), list(verdict.notes)
+    problems += settings_package.check_files(settings)
+    base = _collect(problems, lambda: _base(settings))
+    _collect(problems, lambda: _start_weights(settings, base))
+    size = FAMILIES[base.family].default_resolution if base else 512
+    plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))
+    if problems or base is None or plan is None:
+        raise InputError(_once(problems))
+    return Prepared(with_seed(settings), plan, base, (*notes, *plan.notes))
+
+
+def with_seed(settings: Settings) -> Settings:
+    """The same settings with a seed drawn when there is none."""
+    return settings if settings.schedule.seed is not None else settings.replace(seed=secrets.randbelow(2**31))
+
+
+def _base(settings: Settings) -> ModelFile:
+    return require_base(Path(settings.model.pretrained_model_name_or_path), tuple(FAMILIES))
+
+
+def _start_weights(settings: Settings, base: ModelFile | None) -> None:
+    """Refuse a file to start from that is no LoRA, or one of another family."""
+    name = settings.network.network_weights
+    if not name or base is None or not Path(name).exists():
+        return
+    found = identify(Path(name))
+    if found.kind != "lora" or found.family not in ("unknown", base.family):
+        raise InputError(
+            f"this is a {found.title}; the base model is {base.title}",
+            where=name,
+            next="choose a LoRA made for this kind of base model",
+            key="network_weights",
+        )
+
+
+def _collect(problems: list[Problem], work: Callable[[], T]) -> T | None:
+    try:
+        return work()
+    except AtelierError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _once(problems: list[Problem]) -> list[Problem]:
+    """Without repeats: two checks may find the same missing file."""
+    seen: set[tuple[str | None, str]] = set()
+    kept: list[Problem] = []
+    for problem in problems:
+        mark = (problem.key, problem.where if problem.key else problem.what)
+        if mark not in seen:
+            seen.add(mark)
+            kept.append(problem)
+    return kept

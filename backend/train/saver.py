@@ -1,0 +1,118 @@
+"""Which files a run writes, under which names, and when.
+
+Names are sd-scripts': ``{name}-{epoch:06d}``, ``{name}-step{step:08d}``, ``{name}`` for the result,
+each with ``-state`` for a restore point beside it. The run's own rolling restore point lies in
+``state/`` of the run folder. Every file written is listed in ``manifest.json`` of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from backend.settings import Settings
+from backend.train.checkpoints import Position, State, save_state
+from backend.train.provenance import TrainingFacts
+from backend.weights.safefile import write_text_atomic
+
+if TYPE_CHECKING:
+    from backend.train.session import Session
+
+Kind = Literal["result", "epoch", "step", "stopped", "state", "recovery"]
+
+
+class Saver:
+    """Writes results and restore points of one run. Only the main process writes."""
+
+    def __init__(self, settings: Settings, run: Path, output: Path, facts: TrainingFacts, main: bool) -> None:
+        self._settings = settings.saving
+        self._run, self._output, self._facts, self._main = run, output, facts, main
+        self._names = {"result": settings.saving.output_name or "last"}
+        self._names["epoch"] = settings.saving.output_name or "epoch"
+        self._names["step"] = settings.saving.output_name or "at"
+        self._recovered = time.monotonic()
+        self._manifest = run / "manifest.json"
+
+    def after_step(self, session: Session, position: Position) -> None:
+        """Files due after an optimizer step."""
+        every = self._settings.save_every_n_steps
+        if every and position.step % every == 0 and position.step < session.length.steps:
+            self._save(session, position, "step", f"{self._names['step']}-step{position.step:08d}")
+        minutes = self._settings.recovery_minutes
+        if minutes and time.monotonic() - self._recovered >= minutes * 60:
+            self.recovery(session, position)
+
+    def after_epoch(self, session: Session, position: Position) -> None:
+        """Files due after an epoch. The last epoch's file is the result."""
+        every = self._settings.save_every_n_epochs
+        if every and position.epoch % every == 0 and position.step < session.length.steps:
+            self._save(session, position, "epoch", f"{self._names['epoch']}-{position.epoch:06d}")
+
+    def save_now(self, session: Session, position: Position) -> None:
+        """A file because the user asked for one."""
+        self._save(session, position, "step", f"{self._names['step']}-step{position.step:08d}")
+        self.recovery(session, position)
+
+    def stopped(self, session: Session, position: Position) -> None:
+        """What a stop leaves: the weights so far, and a restore point to go on from."""
+        self.save_now(session, position)
+
+    def finish(self, session: Session, position: Position) -> Path:
+        """The result and, when asked for, a restore point to train on from later."""
+        path = self._write(session, position, "result", self._names["result"])
+        if self._settings.save_state or self._settings.save_state_on_train_end:
+            self._state(session, position, self._output / f"{self._names['result']}-state", "state")
+        return path
+
+    def recovery(self, session: Session, position: Position) -> None:
+        """Replace the run's rolling restore point."""
+        self._state(session, position, self._run / "state" / "recovery", "recovery")
+        self._recovered = time.monotonic()
+
+    def _save(self, session: Session, position: Position, kind: Kind, name: str) -> None:
+        self._write(session, position, kind, name)
+        if self._settings.save_state:
+            self._state(session, position, self._output / f"{name}-state", "state")
+
+    def _write(self, session: Session, position: Position, kind: Kind, name: str) -> Path:
+        session.meter.flush()
+        path = free_name(self._output / f"{name}{session.method.suffix()}", self.written())
+        if self._main:
+            session.method.save(path, self._facts.at(position.step, position.epoch))
+            self._announce(session, position, kind, path)
+        return path
+
+    def _state(self, session: Session, position: Position, folder: Path, kind: Kind) -> None:
+        session.meter.flush()
+        if not self._main:
+            return
+        if kind == "state":
+            folder = free_name(folder, self.written())
+        optimizer = session.optimizer.state_dict()
+        save_state(folder, State(position, session.method.weights(), optimizer, session.facts()))
+        self._announce(session, position, kind, folder)
+
+    def written(self) -> dict[str, str]:
+        """Path -> kind of everything this run has written so far."""
+        try:
+            entries: dict[str, str] = json.loads(self._manifest.read_text(encoding="utf-8"))
+            return entries
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _announce(self, session: Session, position: Position, kind: Kind, path: Path) -> None:
+        write_text_atomic(
+            self._manifest, json.dumps({**self.written(), str(path): kind}, ensure_ascii=False, indent=1)
+        )
+        session.events.emit("saved", step=position.step, epoch=position.epoch, kind=kind, path=str(path))
+
+
+def free_name(path: Path, own: dict[str, str]) -> Path:
+    """``path``, or ``name (2)`` and so on when a file that this run did not write is there."""
+    candidate, number = path, 2
+    while candidate.exists() and str(candidate) not in own:
+        candidate = path.with_name(f"{path.stem} ({number}){path.suffix}")
+        number += 1
+    return candidate

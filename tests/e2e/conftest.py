@@ -1,0 +1,107 @@
+"""Real training subprocesses on the small model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class World:
+    """A small model, twelve pictures and a home for runs."""
+
+    home: Path
+    model: Path
+    pictures: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "ATELIER_HOME": str(self.home), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+
+    def options(self, **more: Any) -> list[str]:
+        """Options of a short run; a value of None leaves one out, True is a bare flag."""
+        values: dict[str, Any] = {
+            "pretrained_model_name_or_path": self.model,
+            "train_data_dir": self.pictures,
+            "resolution": "64",
+            "train_batch_size": 2,
+            "learning_rate": "1e-3",
+            "max_train_steps": 4,
+            "network_module": "networks.lora",
+            "network_dim": 4,
+            "seed": 42,
+            "cache_latents": True,
+            "output_name": "result",
+            "output_dir": self.home / "out",
+            **more,
+        }
+        line: list[str] = []
+        for key, value in values.items():
+            if value is None or value is False:
+                continue
+            line += (
+                [f"--{key}"]
+                if value is True
+                else [f"--{key}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+            )
+        return line
+
+    def python(self, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)], cwd=ROOT, env=self.environment, text=True,
+            capture_output=True, timeout=timeout,
+        )  # fmt: skip
+
+    def train(self, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.python("tools/train_network.py", *self.options(**options))
+
+    def newest_run(self) -> Path:
+        return max((self.home / "runs").glob("*/"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def events(run: Path, type: str | None = None) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [record for record in records if type is None or record["type"] == type]
+
+
+def draw_pictures(folder: Path, count: int = 12, size: int = 80) -> Path:
+    """Pictures of coloured shapes of three aspect ratios, each with a caption."""
+    target = folder / "2_sks shape"
+    target.mkdir(parents=True)
+    for index in range(count):
+        width, height = ((size, size), (size * 2, size), (size, size * 2))[index % 3]
+        picture = Image.new("RGB", (width, height), (40 + 15 * index, 90, 200 - 12 * index))
+        ImageDraw.Draw(picture).ellipse(
+            (10, 10, width - 10 - index, height - 10), fill=(255 - 20 * index, 180, 30)
+        )
+        picture.save(target / f"im{index:02d}.png")
+        (target / f"im{index:02d}.txt").write_text(
+            f"sks shape, number {index}, flat, gradient", encoding="utf-8"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_world(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], World]:
+    pictures = draw_pictures(tmp_path_factory.mktemp("pictures") / "train")
+
+    def make() -> World:
+        return World(tmp_path_factory.mktemp("home"), tiny_sd15, pictures)
+
+    return make
+
+
+@pytest.fixture
+def world(make_world: Callable[[], World]) -> World:
+    return make_world()

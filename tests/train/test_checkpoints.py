@@ -1,0 +1,86 @@
+"""Restore points: round trip to the bit, and never a torn or foreign one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend.errors import InputError
+from backend.train import checkpoints
+from backend.train.checkpoints import Position, State, load_state, newest_state, save_state
+
+
+def state(step: int = 4) -> State:
+    torch.manual_seed(step)
+    weight = torch.nn.Parameter(torch.randn(8, 8))
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    weight.grad = torch.randn(8, 8)
+    optimizer.step()
+    return State(Position(step, 2, 3), {"a.weight": weight.detach()}, optimizer.state_dict(), {"seed": 7})
+
+
+def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
+    saved = state()
+    save_state(tmp_path / "s", saved)
+    found = load_state(tmp_path / "s")
+    assert found.position == Position(4, 2, 3)
+    assert found.facts == {"seed": 7}
+    assert torch.equal(found.weights["a.weight"], saved.weights["a.weight"])
+    for key, value in saved.optimizer["state"][0].items():
+        assert torch.equal(found.optimizer["state"][0][key], value)
+
+
+def test_a_newer_state_replaces_the_older_one_whole(tmp_path: Path) -> None:
+    save_state(tmp_path / "s", state(4))
+    save_state(tmp_path / "s", state(9))
+    assert load_state(tmp_path / "s").position.step == 9
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt"])
+def test_a_flipped_byte_is_found_and_the_one_before_is_used(tmp_path: Path, name: str) -> None:
+    save_state(tmp_path / "a-state", state(4))
+    save_state(tmp_path / "b-state", state(8))
+    data = bytearray((tmp_path / "b-state" / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "b-state" / name).write_bytes(bytes(data))
+    with pytest.raises(InputError, match=name):
+        load_state(tmp_path / "b-state")
+    newest, damaged = newest_state(tmp_path.iterdir())
+    assert newest == tmp_path / "a-state"
+    assert len(damaged) == 1 and name in damaged[0].what
+
+
+def test_a_write_that_breaks_off_leaves_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path / "s", state(4))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "_write_optimizer", full)
+    with pytest.raises(Exception, match="No space left"):
+        save_state(tmp_path / "s", state(9))
+    assert load_state(tmp_path / "s").position.step == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    save_state(tmp_path / "s", state())
+    path = tmp_path / "s" / "state.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "version": 99}))
+    with pytest.raises(InputError, match="version 99"):
+        load_state(tmp_path / "s")
+    assert json.loads(path.read_text())["version"] == 99
+
+
+def test_folders_of_others_are_named_for_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "train_state.json").write_text("{}")
+    with pytest.raises(InputError, match="sd-scripts"):
+        load_state(tmp_path)
+    (tmp_path / "train_state.json").unlink()
+    with pytest.raises(InputError, match="no restore point"):
+        load_state(tmp_path)

@@ -1,0 +1,65 @@
+"""Steps become events; a loss that is no number ends the run and says where."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from backend.errors import RunFault
+from backend.train.length import Length
+from backend.train.meter import Meter, StepRecord
+
+
+class Events:
+    def __init__(self) -> None:
+        self.records: list[tuple[str, dict[str, Any]]] = []
+
+    def emit(self, type: str, /, **fields: Any) -> None:
+        self.records.append((type, fields))
+
+
+def step(number: int, loss: float, norm: float = 0.5) -> StepRecord:
+    return StepRecord(number, 1, torch.tensor(loss), torch.tensor(norm), {"unet": 1e-4}, ("a.png", "b.png"))
+
+
+def meter(events: Events, steps: int = 4) -> Meter:
+    return Meter(events, Length(steps, 1, 2, 2, 1), batch_size=2)
+
+
+def test_every_step_is_recorded_by_the_last_one() -> None:
+    events = Events()
+    found = meter(events)
+    for number in range(1, 5):
+        found.add(step(number, number / 10))
+    assert [fields["step"] for _, fields in events.records] == [1, 2, 3, 4]
+    assert [fields["loss"] for _, fields in events.records] == [0.1, 0.2, 0.3, 0.4]
+    assert events.records[-1][1]["average"] == pytest.approx(0.35)
+    assert events.records[0][1]["lr"] == {"unet": 1e-4}
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(math.nan, 0.5), (math.inf, 0.5), (0.5, math.nan)])
+def test_a_loss_that_is_no_number_names_step_pictures_and_rate(loss: float, norm: float) -> None:
+    found = meter(Events())
+    found.add(step(1, 0.1))
+    with pytest.raises(RunFault) as fault:
+        found.add(step(2, loss, norm))
+        found.flush()
+    text = fault.value.text()
+    for word in ("step 2", "a.png", "0.0001", "lower learning rate"):
+        assert word in text
+
+
+def test_pauses_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("backend.train.meter.time.perf_counter", lambda: now[0])
+    events = Events()
+    found = meter(events)
+    with found.pause():
+        now[0] += 60.0
+    now[0] += 1.0
+    found.add(step(1, 0.1))
+    assert events.records[0][1]["seconds"] == pytest.approx(1.0)
+    assert events.records[0][1]["images_per_second"] == pytest.approx(2.0)
