@@ -9,7 +9,7 @@ two and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -43,6 +43,11 @@ class OptionInfo:
     multiline: bool = False
     secret: bool = False
     """Never written to logs, metadata or exported settings."""
+    per_run: bool = False
+    """It names one run's subject or result: blanks around it are cut off, and presets leave it out,
+    as they do paths and secrets."""
+    several: bool = False
+    """sd-scripts takes one value for each text encoder; as many equal values are read as one."""
     network_arg: bool = False
     """sd-scripts takes it inside ``--network_args "key=value"``; here it is an option as well."""
     note: str = ""
@@ -75,6 +80,11 @@ def info_of(field: FieldInfo) -> OptionInfo:
 
 
 class Section(BaseModel):
-    """Base of the settings models: typed, frozen, and no unknown keys."""
+    """Base of the settings models: typed, frozen, and no unknown keys.
+
+    A subclass's ``title`` is its heading in form, command line and reference, and its docstring the
+    sentence under it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, allow_inf_nan=False)
+    title: ClassVar[str]

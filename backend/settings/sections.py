@@ -15,6 +15,8 @@ from backend.settings.types import Fraction01, Resolution, Steps, TextList
 class ModelSettings(Section):
     """The model that is taught."""
 
+    title = "Model"
+
     pretrained_model_name_or_path: str = option(
         "", "Base model", "The model to teach: a .safetensors or .ckpt file, or a diffusers folder.",
         level="basic", path="file",
@@ -39,6 +41,8 @@ class ModelSettings(Section):
 class DatasetSettings(Section):
     """The pictures and captions, and how they are brought to size."""
 
+    title = "Pictures and captions"
+
     train_data_dir: str | None = option(
         None, "Picture folder",
         "Folder of pictures, or a folder with sub-folders named like '10_sks dog' (repeats, then the words that stand for it).",
@@ -53,7 +57,7 @@ class DatasetSettings(Section):
     )
     dataset_repeats: int = option(1, "Repeats", "Times each picture is seen in an epoch when its folder name gives no number.", ge=1, le=100_000)
     class_tokens: str | None = option(
-        None, "Caption for pictures without one", "For example 'sks dog'. Folder names like '10_sks dog' already say it.", level="basic"
+        None, "Caption for pictures without one", "For example 'sks dog'. Folder names like '10_sks dog' already say it.", level="basic", per_run=True
     )
     resolution: Resolution = option(
         None, "Resolution", "Training size as one number or 'width,height'. Empty: the family's own (512 for SD 1.x).",
@@ -84,11 +88,14 @@ class DatasetSettings(Section):
     caption_tag_dropout_rate: Fraction01 = option(0.0, "Drop tags", "Share of tags left out at a visit.", ge=0, le=1)
     token_warmup_min: int = option(1, "Tag warm-up: first tags", "Tags at the start of the warm-up.", ge=0, level="expert")
     token_warmup_step: float = option(0, "Tag warm-up: steps", "Steps until all tags are used; below 1 a share of all steps. 0: off.", ge=0, level="expert")
+    skip_broken_images: bool = option(False, "Leave out broken pictures", "Pictures that cannot be read are left out and listed. Off: training does not start until they are repaired or moved.")
     max_data_loader_n_workers: int = option(8, "Loading threads", "Threads that read pictures ahead. The result does not depend on it.", ge=0, le=64, level="expert")
 
 
 class CachingSettings(Section):
     """What is computed once and kept."""
+
+    title = "Caching"
 
     cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.", level="basic")
     cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.")
@@ -104,6 +111,8 @@ class CachingSettings(Section):
 
 class NetworkSettings(Section):
     """The small network that learns (LoRA)."""
+
+    title = "Network"
 
     network_module: str = option("networks.lora", "Network", "What kind of network is trained.", choices=("networks.lora",), level="advanced")
     network_dim: int | None = option(None, "Rank", "Size of the LoRA: 4 to 16 for a subject, more for styles. 4 when empty.", ge=1, le=1024, level="basic")
@@ -123,17 +132,21 @@ class NetworkSettings(Section):
 class OptimizerSettings(Section):
     """How weights move."""
 
+    title = "Optimizer"
+
     optimizer_type: str = option("AdamW", "Optimizer", "AdamW suits most; AdamW8bit needs less memory; Adafactor finds its own rate.", choices=("AdamW", "AdamW8bit", "AdaFactor"), level="advanced")
     optimizer_args: TextList = option((), "Optimizer arguments", "key=value pairs, for example weight_decay=0.01 betas=.9,.999.", level="expert")
     learning_rate: float = option(2e-6, "Learning rate", "How far each step moves. 1e-4 is usual for a LoRA.", ge=0, le=100, level="basic",
         note="The default is sd-scripts' and is low for a LoRA.")  # fmt: skip
     unet_lr: float | None = option(None, "Learning rate of the U-Net", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
-    text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
+    text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100, several=True)
     max_grad_norm: float = option(1.0, "Gradient clipping", "Longest gradient allowed; 0 switches it off.", ge=0, le=1e6, level="expert")
 
 
 class ScheduleSettings(Section):
     """How long, and how the learning rate runs."""
+
+    title = "Length and schedule"
 
     max_train_steps: int = option(1600, "Steps", "Optimizer steps in all. Epochs, when given, win.", ge=1, le=100_000_000, level="basic", unit="steps")
     max_train_epochs: int | None = option(None, "Epochs", "Times through all pictures and repeats; decides the number of steps when given.", ge=1, le=1_000_000, level="basic", unit="epochs")
@@ -141,13 +154,15 @@ class ScheduleSettings(Section):
     lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"] = option(
         "constant", "Schedule", "How the learning rate runs over the steps."
     )
-    lr_warmup_steps: Steps = option(0, "Warm-up", "Steps of rising rate: a number, a share below 1, or a percentage.", ge=0, unit="steps")
+    lr_warmup_steps: Steps = option(0, "Warm-up", "Steps of rising rate: a number, a share below 1, or a percentage.", ge=0, le=100_000_000, unit="steps")
     lr_scheduler_num_cycles: int = option(1, "Restarts", "Cycles of cosine_with_restarts.", ge=1, le=10_000, level="expert", show_if=(("lr_scheduler", ("cosine_with_restarts",)),))
     seed: int | None = option(None, "Seed", "The same seed gives the same result. When empty one is drawn, shown and kept.", ge=0, le=2**63 - 1)
 
 
 class LossSettings(Section):
     """What counts as an error."""
+
+    title = "Loss and noise"
 
     min_snr_gamma: float | None = option(None, "Min-SNR gamma", "Balances noise levels; 5 is the paper's value (Hang et al. 2023).", gt=0, le=1000)
     noise_offset: float | None = option(None, "Noise offset", "Lets the model learn very dark and very bright pictures; 0.03 to 0.1.", ge=0, le=1)
@@ -157,6 +172,8 @@ class LossSettings(Section):
 
 class PrecisionSettings(Section):
     """Numbers, memory and speed."""
+
+    title = "Precision and memory"
 
     mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.", level="basic")
     gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.", level="basic")
@@ -169,7 +186,9 @@ class PrecisionSettings(Section):
 class SavingSettings(Section):
     """Results and restore points."""
 
-    output_name: str | None = option(None, "Name", "Name of the result, without ending.", level="basic")
+    title = "Saving"
+
+    output_name: str | None = option(None, "Name", "Name of the result, without ending.", level="basic", per_run=True)
     output_dir: str | None = option(None, "Output folder", "Where results go. Empty: into the run's own folder.", path="output", level="basic")
     save_model_as: Literal["safetensors", "ckpt", "pt"] = option("safetensors", "File kind", "safetensors is safe and carries the settings.", level="expert")
     save_precision: Literal["float", "fp16", "bf16"] | None = option(None, "Precision of the file", "As trained when empty; fp16 halves the file.")
@@ -186,7 +205,9 @@ class SavingSettings(Section):
 class SamplingSettings(Section):
     """Pictures drawn while training."""
 
-    sample_prompt_text: str = option("", "Sample prompts", "One prompt a line, with options like --n bad --w 512 --h 512 --d 1 --s 20 --l 7.", level="basic", multiline=True)
+    title = "Sample pictures"
+
+    sample_prompt_text: str = option("", "Sample prompts", "One prompt a line, with options like --n bad --w 512 --h 512 --d 1 --s 20 --l 7.", level="basic", multiline=True, per_run=True)
     sample_prompts: str | None = option(None, "Sample prompt file", "A .txt, .json or .toml file of prompts.", path="file", level="expert")
     sample_every_n_steps: int | None = option(None, "Sample every n steps", "Draw the prompts every so many steps.", ge=1, unit="steps", level="basic")
     sample_every_n_epochs: int | None = option(None, "Sample every n epochs", "Draw the prompts every so many epochs.", ge=1, unit="epochs")
@@ -196,6 +217,8 @@ class SamplingSettings(Section):
 
 class TrackingSettings(Section):
     """Logs for other programs. The page needs none of them."""
+
+    title = "Logs"
 
     logging_dir: str | None = option(None, "TensorBoard folder", "Write TensorBoard logs into a new folder inside this one.", path="output")
     log_prefix: str | None = option(None, "Log folder prefix", "Put before the date in the log folder's name.", level="expert")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 
 
-def _resolution(value: Any) -> Any:
+def read_resolution(value: Any) -> Any:
     """'512', '512,768', 512, [512], [512, 768] -> (width, height)."""
     if value in (None, ""):
         return None
@@ -16,9 +18,9 @@ def _resolution(value: Any) -> Any:
     else:
         parts = list(value) if isinstance(value, (list, tuple)) else [value]
     try:
-        sides = [int(str(part).strip()) for part in parts]
-    except ValueError:
-        raise ValueError("expected one whole number or 'width,height', such as 512 or 512,768") from None
+        sides = [_side(part) for part in parts]
+    except (TypeError, ValueError, OverflowError):
+        sides = []
     if len(sides) == 1:
         sides *= 2
     if len(sides) != 2:
@@ -28,47 +30,59 @@ def _resolution(value: Any) -> Any:
     return sides[0], sides[1]
 
 
-def _steps(value: Any) -> Any:
+def _side(value: Any) -> int:
+    number = float(value)
+    if isinstance(value, bool) or number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def read_steps(value: Any) -> Any:
     """'10%' -> 0.1, '0' -> 0, '1.0' -> 1, '0.1' -> 0.1, 100 -> 100."""
     if isinstance(value, bool):
         raise ValueError("expected a number of steps, a share below 1, or a percentage")
     try:
         if isinstance(value, str) and value.strip().endswith("%"):
             number = float(value.strip()[:-1]) / 100
-            if not 0 <= number < 1:
-                raise ValueError("expected a percentage from 0% to below 100%")
-            return number
-        number = float(value)
+        else:
+            number = float(value)
     except (TypeError, ValueError):
         raise ValueError("expected a number of steps, a share below 1, or a percentage") from None
+    if not math.isfinite(number):
+        raise ValueError("expected a finite number")
+    if str(value).strip().endswith("%") and not 0 <= number < 1:
+        raise ValueError("expected a percentage from 0% to below 100%")
     if number >= 1 and number != int(number):
         raise ValueError("expected a whole number of steps, or a share below 1")
     return int(number) if number == int(number) else number
 
 
-def _text_list(value: Any) -> Any:
+def read_text_list(value: Any) -> Any:
     """A string is split as a shell would; lists pass; None is empty."""
-    import shlex
-
     if value is None:
         return ()
     if isinstance(value, str):
-        return tuple(shlex.split(value))
-    return tuple(str(item) for item in value)
+        try:
+            return tuple(shlex.split(value))
+        except ValueError:
+            raise ValueError("expected key=value items with every quotation mark closed") from None
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise ValueError('expected a list of texts, such as ["key=value"]')
+    return tuple(value)
 
 
 Resolution = Annotated[
     tuple[int, int] | None,
-    BeforeValidator(_resolution),
+    BeforeValidator(read_resolution),
     PlainSerializer(lambda v: None if v is None else f"{v[0]},{v[1]}"),
 ]
 """(width, height) in pixels, or None for the family's own. Written as 'width,height'."""
 
-Steps = Annotated[int | float, BeforeValidator(_steps)]
+Steps = Annotated[int | float, BeforeValidator(read_steps)]
 """Whole steps, or a share of all steps when below 1."""
 
 Fraction01 = float
 """A share from 0 to 1 (the bounds stand in the option)."""
 
-TextList = Annotated[tuple[str, ...], BeforeValidator(_text_list)]
+TextList = Annotated[tuple[str, ...], BeforeValidator(read_text_list)]
 """'key=value' items."""

@@ -1,0 +1,274 @@
+"""What sd-scripts' option names mean here, for those that are not options of Atelier by that name.
+
+Three tables: names that are written otherwise, names that need nothing here, and names that
+Atelier does not have. No name is dropped in silence: each gives a note or a problem, unless its
+value changes nothing anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.errors import Problem
+from backend.settings.declare import declarations, nearest
+from backend.settings.types import read_text_list
+
+Where = Callable[[str], str]
+"""Key -> where it stands, for messages: 'run.toml, line 3'."""
+
+RENAMED: Mapping[str, tuple[str, Any]] = {
+    "caption_extention": ("caption_extension", None),
+    "use_8bit_adam": ("optimizer_type", "AdamW8bit"),
+    "use_lion_optimizer": ("optimizer_type", "Lion"),
+}
+"""Name -> (our key, the value it stands for; None: its own value)."""
+
+NEEDS_NOTHING: Mapping[str, str] = {
+    "cache_info": "folders are read anew each time, which is quick",
+    "disable_mmap_load_safetensors": "model files are read in one pass, without a second copy in memory",
+    "dynamo_backend": "it only counts with torch_compile",
+    "highvram": "memory is kept for as long as it is of use",
+    "huber_c": "it only counts with a huber loss_type",
+    "huber_scale": "it only counts with a huber loss_type",
+    "huber_schedule": "it only counts with a huber loss_type",
+    "lowram": "model files are read without a second copy in memory",
+    "lr_scheduler_power": "it only counts with the polynomial schedule",
+    "mem_eff_attn": "PyTorch's own attention is as sparing with memory and always in use",
+    "multires_noise_discount": "it only counts with multires_noise_iterations",
+    "no_token_padding": "it has no effect in sd-scripts either",
+    "persistent_data_loader_workers": "the loading threads live as long as the run",
+    "skip_cache_check": "caches are found by content, so there is nothing to check",
+    "skip_latents_validity_check": "caches are found by content, so there is nothing to check",
+    "tokenizer_cache_dir": "the tokenizer comes with Atelier",
+    "v2": "the kind of model is read from its file",
+    "zero_stage": "it only counts with deepspeed",
+}
+"""Name -> why it may be given and needs nothing."""
+
+_ABSENT = """
+    adaptive_noise_scale apply_lg_attn_mask apply_t5_attn_mask async_upload base_weights
+    base_weights_multiplier block_lr blocks_to_swap blockwise_fused_optimizers clip_g
+    clip_g_dropout_rate clip_l clip_l_dropout_rate color_aug cond_emb_dim conditioning_data_dir
+    console_log_file console_log_level console_log_simple control_net_lr
+    controlnet_model_name_or_path cpu_offload_checkpointing dataset_class
+    ddp_gradient_as_bucket_view ddp_static_graph ddp_timeout debiased_estimation_loss debug_dataset
+    deepspeed diffusers_xformers enable_scaled_pos_embed face_crop_aug_range
+    fp16_master_weights_and_gradients fp8_base fp8_base_unet full_bf16 full_fp16
+    fused_backward_pass fused_optimizer_groups huggingface_path_in_repo huggingface_repo_id
+    huggingface_repo_type huggingface_repo_visibility huggingface_token in_json init_word
+    initial_epoch initial_step ip_noise_gamma ip_noise_gamma_random_strength learning_rate_te
+    learning_rate_te1 learning_rate_te2 learning_rate_te3 log_config log_tracker_config
+    log_tracker_name logit_mean logit_std loss_type lr_decay_steps lr_scheduler_args
+    lr_scheduler_min_lr_ratio lr_scheduler_timescale lr_scheduler_type max_timestep
+    max_validation_steps metadata_author metadata_description metadata_is_negative_embedding
+    metadata_license metadata_merged_from metadata_preprocessor metadata_tags metadata_thumbnail
+    metadata_title metadata_trigger_phrase metadata_usage_hint min_timestep mode_scale
+    multires_noise_iterations noise_offset_random_strength num_last_block_to_freeze
+    num_vectors_per_token offload_optimizer_device offload_optimizer_nvme_path
+    offload_param_device offload_param_nvme_path output_config pos_emb_random_crop_rate random_crop
+    resume_from_huggingface save_clip save_last_n_epochs save_last_n_epochs_state
+    save_last_n_steps save_last_n_steps_state save_n_epoch_ratio save_state_to_huggingface
+    save_t5xxl scale_v_pred_loss_like_noise_pred scale_weight_norms skip_until_initial_step
+    stop_text_encoder_training t5_dropout_rate t5xxl t5xxl_device t5xxl_dtype
+    t5xxl_max_token_length token_string torch_compile train_t5xxl train_text_encoder
+    training_shift use_object_template use_safetensors use_style_template use_t5xxl_cache_only
+    v_pred_like_loss validate_every_n_epochs validate_every_n_steps validation_seed
+    validation_split wandb_api_key wandb_run_name weighted_captions weighting_scheme weights
+    zero3_init_flag zero3_save_16bit_model zero_terminal_snr
+"""
+ABSENT: frozenset[str] = frozenset(_ABSENT.split())
+"""Options of sd-scripts' trainers that Atelier does not have."""
+
+NEUTRAL: Mapping[str, Any] = {
+    "control_net_lr": 1e-4,
+    "logit_std": 1.0,
+    "loss_type": "l2",
+    "max_timestep": 1000,
+    "mode_scale": 1.29,
+    "num_vectors_per_token": 1,
+    "t5xxl_max_token_length": 256,
+    "training_shift": 1.0,
+    "weighting_scheme": "uniform",
+}
+"""Values of absent options that change nothing. Of the others: 0, false and nothing."""
+
+HINTS: Mapping[str, str] = {
+    "conditioning_data_dir": "name it in a subset of a dataset file and give that as dataset_config",
+    "config_file": "it has a meaning on the command line only",
+    "datasets": "this looks like a dataset file: give it as dataset_config",
+    "dropout": "write it as network_dropout, outside of network_args",
+    "general": "this looks like a dataset file: give it as dataset_config",
+    "num_cpu_threads_per_process": "it belongs to accelerate launch and stands before the script's name",
+}
+"""What to do instead, for names that people write often."""
+
+EVERYDAY: Mapping[str, str] = {
+    "alpha": "network_alpha",
+    "batch_size": "train_batch_size",
+    "dim": "network_dim",
+    "epoch": "max_train_epochs",
+    "epochs": "max_train_epochs",
+    "lr": "learning_rate",
+    "model": "pretrained_model_name_or_path",
+    "name": "output_name",
+    "optimizer": "optimizer_type",
+    "precision": "mixed_precision",
+    "rank": "network_dim",
+    "scheduler": "lr_scheduler",
+    "steps": "max_train_steps",
+    "warmup": "lr_warmup_steps",
+}
+"""Everyday word -> the option that it probably means, for suggestions only."""
+
+ZERO_IS_UNSET: frozenset[str] = frozenset(
+    (
+        "sample_every_n_steps",
+        "sample_every_n_epochs",
+        "save_every_n_steps",
+        "save_every_n_epochs",
+        "min_snr_gamma",
+    )
+)
+"""Options that sd-scripts' users switch off with 0."""
+
+
+@dataclass
+class Translated:
+    """Written values in Atelier's own keys."""
+
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+    notes: list[Problem] = field(default_factory=list[Problem])
+    problems: list[Problem] = field(default_factory=list[Problem])
+    unpacked: set[str] = field(default_factory=set[str])
+    """Keys that came out of ``network_args``."""
+    where: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def translate(values: Mapping[str, Any], where: Where) -> Translated:
+    """Bring written options into Atelier's keys. Values are not checked yet."""
+    result = Translated()
+    for key, value in values.items():
+        if key in declarations() and key != "network_args":
+            _take(result, key, None if key in ZERO_IS_UNSET and _number(value) == 0 else value, where(key))
+    for key, value in values.items():
+        if key == "network_args":
+            _unpack(result, value, where(key))
+        elif key not in declarations():
+            _foreign(result, key, value, where(key))
+    return result
+
+
+def _foreign(result: Translated, key: str, value: Any, place: str) -> None:
+    if key in RENAMED:
+        _rename(result, key, value, place)
+    elif key in NEEDS_NOTHING:
+        if not _is_off(value):
+            reason = NEEDS_NOTHING[key]
+            result.notes.append(Problem(f"{key} needs nothing here: {reason}", where=place, key=key))
+    elif key in ABSENT:
+        if not _changes_nothing(key, value):
+            result.problems.append(_absent(key, place))
+    else:
+        result.problems.append(unknown(key, place))
+
+
+def unknown(key: str, place: str, word: str = "key") -> Problem:
+    """The problem of a name that nobody knows, with the nearest ones that do exist."""
+    near = EVERYDAY.get(key) or nearest(key, [*declarations(), *RENAMED])
+    dashes = "--" if word == "option" else ""
+    advice = HINTS.get(key) or (f"Did you mean {dashes}{near}?" if near else "")
+    return Problem(f"unknown {word} {dashes}{key}", where=place, next=advice, key=key)
+
+
+def _absent(key: str, place: str) -> Problem:
+    near = nearest(key, declarations())
+    advice = HINTS.get(key) or (f"leave it out; did you mean {near}?" if near else "leave it out")
+    return Problem(
+        f"Atelier does not have --{key}",
+        where=place,
+        why="it is an option of sd-scripts",
+        next=advice,
+        key=key,
+    )
+
+
+def _take(result: Translated, key: str, value: Any, place: str) -> None:
+    result.values[key] = value
+    result.where[key] = place
+
+
+def _rename(result: Translated, key: str, value: Any, place: str) -> None:
+    target, meaning = RENAMED[key]
+    if _is_off(value):
+        return
+    wanted = value if meaning is None else meaning
+    other = result.values.get(target) or wanted
+    if str(other).lower() != str(wanted).lower() and meaning is not None:
+        result.problems.append(
+            Problem(
+                f"{key} and {target}={other} exclude each other",
+                where=place,
+                next=f"leave out {key}",
+                key=target,
+            )
+        )
+        return
+    _take(result, target, wanted, place)
+    result.notes.append(Problem(f"{key} is read as {target} = {wanted}", where=place, key=target))
+
+
+def _unpack(result: Translated, value: Any, place: str) -> None:
+    """Move the items of ``network_args`` into the options of the same names."""
+    try:
+        items = read_text_list(value)
+    except ValueError as error:
+        result.problems.append(Problem(f"network_args: {error}", where=place, key="network_args"))
+        return
+    allowed = [key for key, declared in declarations().items() if declared.info.network_arg]
+    for item in items:
+        key, equals, text = (part.strip() for part in item.partition("="))
+        if not equals:
+            result.problems.append(_not_a_pair("network_args", item, place))
+        elif key not in allowed:
+            result.problems.append(_unknown_argument(key, allowed, place))
+        elif key in result.values:
+            result.problems.append(Problem(f"{key} is given twice", where=place, key=key))
+        else:
+            _take(result, key, text, place)
+            result.unpacked.add(key)
+
+
+def _not_a_pair(key: str, item: str, place: str) -> Problem:
+    return Problem(f"{key}: '{item}' is not of the form key=value", where=place, key=key)
+
+
+def _unknown_argument(key: str, allowed: list[str], place: str) -> Problem:
+    near = nearest(key, allowed)
+    advice = HINTS.get(key) or (f"Did you mean {near}?" if near else f"known are {', '.join(allowed)}")
+    return Problem(f"network_args: unknown key {key}", where=place, next=advice, key="network_args")
+
+
+def _is_off(value: Any) -> bool:
+    """False, nothing, and the texts a command line has for them."""
+    return (
+        value is None or value is False or value == [] or str(value).strip().lower() in ("", "false", "none")
+    )
+
+
+def _changes_nothing(key: str, value: Any) -> bool:
+    if _is_off(value):
+        return True
+    neutral = NEUTRAL.get(key, 0)
+    number = _number(value)
+    return number == neutral if number is not None else str(value).lower() == str(neutral)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None

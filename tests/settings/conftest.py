@@ -1,0 +1,30 @@
+"""Values for every option, made from its declaration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backend.settings.declare import Declared
+
+COMPANIONS: dict[str, dict[str, Any]] = {
+    "dim_from_weights": {"network_weights": "lora.safetensors"},
+    "log_with": {"logging_dir": "logs"},
+}
+"""Options that a rule allows only together with others."""
+
+
+def other_value(declared: Declared) -> Any:
+    """A value that is allowed and is not the default, as it is written."""
+    if declared.kind == "bool":
+        return not declared.default
+    if declared.kind == "choice":
+        return next(choice for choice in declared.choices if choice != declared.default)
+    if declared.kind == "int":
+        return next(n for n in (16, 3, 32) if n in declared.bounds and n != declared.default)
+    if declared.kind == "float":
+        return 0.25
+    if declared.info.path:
+        return "/data/my pictures/日本語 #1 [x] 'q' %.file"
+    special = {"optimizer_args": ["weight_decay=0.05", "betas=.9,.99"], "output_name": "Mein Größter_1"}
+    by_kind = {"text": 'two lines\n"quoted" \\ 日本語 $HOME', "resolution": "512,768", "steps": 0.1}
+    return special.get(declared.key) or by_kind[declared.kind]

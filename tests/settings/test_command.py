@@ -1,0 +1,237 @@
+"""The command line, as people type it today."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.errors import InputError
+from backend.settings import Settings, declarations, parse_command_line
+from backend.settings.command import help_text
+
+BASE = "--pretrained_model_name_or_path=M --dataset_config=D.toml --output_dir=O --output_name=N"
+LORA = (
+    f"{BASE} --save_model_as=safetensors --prior_loss_weight=1.0 --max_train_steps=400 --learning_rate=1e-4 "
+    '--optimizer_type="AdamW8bit" --xformers --mixed_precision="fp16" --cache_latents --gradient_checkpointing '
+    "--save_every_n_epochs=1 --network_module=networks.lora"
+)
+
+
+def parse(line: str, complete: bool = True) -> Settings:
+    return parse_command_line(shlex.split(line), complete=complete).settings
+
+
+def fault(line: str, complete: bool = False) -> str:
+    with pytest.raises(InputError) as caught:
+        parse(line, complete)
+    return caught.value.text()
+
+
+def test_the_line_of_the_handbook() -> None:
+    assert parse(LORA).changed() == {
+        "pretrained_model_name_or_path": "M",
+        "dataset_config": "D.toml",
+        "output_dir": "O",
+        "output_name": "N",
+        "max_train_steps": 400,
+        "learning_rate": 1e-4,
+        "optimizer_type": "AdamW8bit",
+        "xformers": True,
+        "mixed_precision": "fp16",
+        "cache_latents": True,
+        "gradient_checkpointing": True,
+        "save_every_n_epochs": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ('--network_args "conv_dim=4"', {"conv_dim": 4}),
+        ('--network_args "conv_dim=4" "conv_alpha=1"', {"conv_dim": 4, "conv_alpha": 1.0}),
+        (
+            '--optimizer_type=adafactor --optimizer_args "relative_step=True" "scale_parameter=True" "warmup_init=True"',
+            {
+                "optimizer_type": "AdaFactor",
+                "optimizer_args": ["relative_step=True", "scale_parameter=True", "warmup_init=True"],
+            },
+        ),
+        (
+            '--optimizer_type=adafactor --optimizer_args "relative_step=False" --lr_scheduler="constant_with_warmup" '
+            "--max_grad_norm=0.0",
+            {
+                "optimizer_type": "AdaFactor",
+                "optimizer_args": ["relative_step=False"],
+                "lr_scheduler": "constant_with_warmup",
+                "max_grad_norm": 0.0,
+            },
+        ),
+        (
+            "--optimizer_args weight_decay=0.01 betas=.9,.999",
+            {"optimizer_args": ["weight_decay=0.01", "betas=.9,.999"]},
+        ),
+        (
+            "--resolution=1024,1024 --max_train_epochs=40 --lr_scheduler=constant_with_warmup --max_token_length=225 "
+            "--caption_extension=.txt --vae_batch_size=4 --bucket_reso_steps=32 --clip_skip=2 --prior_loss_weight=0 "
+            "--network_dim=128 --network_alpha=64 --shuffle_caption --noise_offset=0.1 --use_8bit_adam "
+            "--network_train_unet_only --unet_lr=2e-5 --text_encoder_lr=1e-6 --lr_scheduler_num_cycles=1 --enable_bucket "
+            "--min_bucket_reso=512 --max_bucket_reso=1536 --gradient_accumulation_steps=1 --lr_warmup_steps=100 "
+            "--caption_dropout_every_n_epochs=0 --caption_dropout_rate=0 --caption_tag_dropout_rate=0.1",
+            {
+                "optimizer_type": "AdamW8bit",
+                "prior_loss_weight": 0.0,
+                "resolution": "1024,1024",
+                "lr_warmup_steps": 100,
+            },
+        ),
+        ("--learning_rate 2e-4 --seed 42", {"learning_rate": 2e-4, "seed": 42}),
+        ("--cache_latents=false", {"cache_latents": False}),
+        ("--text_encoder_lr 1e-5 1e-5", {"text_encoder_lr": 1e-5}),
+        ("--text_encoder_lr 1e-5", {"text_encoder_lr": 1e-5}),
+        ("--caption_extention=.txt", {"caption_extension": ".txt"}),
+        ("--optimizer_type=", {"optimizer_type": "AdamW"}),
+        ("--caption_prefix=--odd--", {"caption_prefix": "--odd--"}),
+        ("--seed 1 --seed 2", {"seed": 2}),
+    ],
+)
+def test_what_people_type(more: str, wanted: dict[str, object]) -> None:
+    line = LORA.replace('--optimizer_type="AdamW8bit" ', "") + " " + more
+    flat = parse(line).flat()
+    assert {key: flat[key] for key in wanted} == wanted
+
+
+def test_a_file_is_overridden_only_by_what_is_typed(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        "[a]\nlearning_rate = 1e-5\nmax_train_steps = 100\ncache_latents = true\nuse_8bit_adam = true\n"
+        'network_args = ["conv_dim=4", "conv_alpha=2"]\nrank_dropout = 0.1\n',
+        encoding="utf-8",
+    )
+    settings = parse(
+        f"--config_file {tmp_path / 'run'} --learning_rate 2e-4 --cache_latents=false --optimizer_type=AdamW",
+        False,
+    )
+    assert settings.changed() == {
+        "learning_rate": 2e-4,
+        "max_train_steps": 100,
+        "conv_dim": 4,
+        "conv_alpha": 2.0,
+        "rank_dropout": 0.1,
+    }
+    replaced = parse(f"--config_file={file} --network_args conv_dim=8", False)
+    assert (replaced.network.conv_dim, replaced.network.conv_alpha, replaced.network.rank_dropout) == (
+        8,
+        None,
+        0.1,
+    )
+
+
+def test_options_that_need_nothing_are_told() -> None:
+    line = "--tokenizer_cache_dir=tok --persistent_data_loader_workers --lowram --highvram --skip_cache_check --cache_info --v2"
+    command = parse_command_line(shlex.split(line), complete=False)
+    assert command.settings == Settings()
+    assert len(command.notes) == 7
+    assert all("needs nothing here: " in note.what for note in command.notes)
+
+
+def test_another_name_is_told() -> None:
+    command = parse_command_line(["--use_8bit_adam"], complete=False)
+    assert [note.what for note in command.notes] == ["use_8bit_adam is read as optimizer_type = AdamW8bit"]
+    assert "use_8bit_adam and optimizer_type=AdaFactor exclude each other" in fault(
+        "--use_8bit_adam --optimizer_type=AdaFactor"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "advice"),
+    [
+        ("--learing_rate=1e-4", "unknown option --learing_rate", "Did you mean --learning_rate?"),
+        ("--learning-rate=1e-4", "unknown option --learning-rate", "Did you mean --learning_rate?"),
+        ("--learning=1", "unknown option --learning", ""),
+        ("--no_cache_latents", "unknown option --no_cache_latents", "write --cache_latents=false"),
+        (
+            "--num_cpu_threads_per_process 1",
+            "unknown option --num_cpu_threads_per_process",
+            "accelerate launch",
+        ),
+        ("--zero_terminal_snr", "Atelier does not have --zero_terminal_snr", "leave it out"),
+        (
+            "--save_last_n_steps=3",
+            "Atelier does not have --save_last_n_steps",
+            "did you mean save_every_n_steps?",
+        ),
+        ("--max_timestep 500", "Atelier does not have --max_timestep", "leave it out"),
+        ("--network_dim", "--network_dim needs a value", ""),
+        ("--output_dir my folder", "--output_dir: expected one value, got 2 ('my', 'folder')", "quotes"),
+        ("--cache_latents yes", "cache_latents: expected true or false, got text ('yes')", ""),
+        ("stray --seed 1", "'stray' belongs to no option", ""),
+        ("--network_args conv_dim", "network_args: 'conv_dim' is not of the form key=value", ""),
+        ("--network_args conv_dims=4", "network_args: unknown key conv_dims", "Did you mean conv_dim?"),
+        ("--network_args unit=4", "network_args: unknown key unit", "known are conv_dim"),
+        ("--network_args conv_dim=x", "conv_dim: expected a whole number, got text ('x')", ""),
+        ("--network_args conv_dim=4 --conv_dim=8", "conv_dim is given twice", ""),
+        ("--optimizer_args weight_decay", "optimizer_args: 'weight_decay' is not of the form key=value", ""),
+        ("--optimizer_args weight_decay=a.b", "the value of 'weight_decay=a.b' cannot be read", ""),
+        (
+            "--optimizer_args weigth_decay=1",
+            "optimizer_args: unknown key weigth_decay",
+            "Did you mean weight_decay?",
+        ),
+        (
+            "--network_module=networks.dylora",
+            "network_module: text ('networks.dylora') is not one of: networks.lora",
+            "",
+        ),
+        ("--learning_rate -1e-4", "learning_rate: -0.0001 is out of range; allowed: 0 to 100", ""),
+        ("--config_file", "--config_file needs a value", ""),
+        ("--config_file /nowhere/run", "Settings file not found: /nowhere/run.toml", ""),
+        ("-seed 1", "'-seed' belongs to no option", "--seed"),
+    ],
+)
+def test_what_is_said_of_wrong_lines(line: str, said: str, advice: str) -> None:
+    text = fault(line)
+    assert said in text and advice in text
+
+
+def test_file_line_and_rules_are_told_in_one_list(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("seed = 1.5\ndim_from_weights = true\nlog_with = 'tensorboard'\n", encoding="utf-8")
+    text = fault(f"--config_file {file} --rank 4 --network_dim 0", complete=True)
+    for part in (
+        "line 1: seed",
+        "--rank",
+        "Did you mean --network_dim?",
+        "network_dim: 0",
+        "no base model",
+        "no pictures",
+    ):
+        assert part in text
+    assert "log_with needs a folder" in text and "dim_from_weights needs a LoRA file" in text
+
+
+def test_an_unreadable_file_is_the_only_thing_told(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("a: 1", encoding="utf-8")
+    assert "no base model" not in fault(f"--config_file {tmp_path / 'run.toml'}", complete=True)
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_command_line(["--seed", "1", "--help"], prog="train_network.py")
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0 and shown.startswith("usage: train_network.py")
+    assert shown == help_text("train_network.py") + "\n"
+    assert all(
+        f"  --{key}" in shown and declared.info.help[:20] in shown for key, declared in declarations().items()
+    )
+
+
+def test_the_script_ends_with_2_and_says_what_is_wrong(root: Path, tmp_path: Path) -> None:
+    words = [sys.executable, str(root / "tools" / "train_network.py"), "--learing_rate=1"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "error: command line: unknown option --learing_rate" in done.stderr
+    assert "Traceback" not in done.stderr and "usage:" not in done.stderr

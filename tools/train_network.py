@@ -1,0 +1,27 @@
+"""Train a LoRA from the command line, with the options of sd-scripts' script of the same name.
+
+python tools/train_network.py --config_file run.toml --learning_rate 2e-4
+accelerate launch --num_cpu_threads_per_process 1 tools/train_network.py --pretrained_model_name_or_path=...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from backend.errors import run_main
+
+
+def main() -> int:
+    from backend.settings import parse_command_line
+
+    command = parse_command_line(sys.argv[1:], prog="train_network.py")
+    from backend.train.run import train_from_settings
+
+    return train_from_settings(command.settings, command.notes)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
