@@ -69,6 +69,8 @@ class Subset:
     alpha_mask: bool = False
     conditioning_data_dir: Path | None = None
     resize_interpolation: str | None = None
+    prior_loss_weight: float = 1.0
+    """Weight of the loss of these pictures when ``is_reg``."""
     captions: CaptionRules = field(default_factory=CaptionRules)
 
 

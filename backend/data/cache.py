@@ -1,0 +1,135 @@
+"""Latents and encoded captions, found by content.
+
+A key is a hash of everything the value depends on: the picture's bytes, how it is cut and
+mirrored and by which VAE it is encoded; the caption's text and by which text encoders. So an entry
+is never stale, and a moved folder costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backend import keyed
+from backend.data.facts import FileFacts, default_facts
+from backend.data.images import DECODER
+from backend.data.store import Entry, FolderStore, MemoryStore, TensorStore
+from backend.data.types import Picture
+from backend.system import paths
+
+
+def content_key(*parts: Any) -> str:
+    """A 160-bit hash, in hexadecimal, of plain data."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def open_store(kind: str, identity: str, *, disk: bool, folder: Path | None = None) -> TensorStore:
+    """A store for one kind ('latents', 'texts') of one model.
+
+    On disk it lies in ``folder``, or in Atelier's cache folder; each identity has a place of its
+    own there, so that an index holds no more than one model's entries.
+    """
+    if not disk:
+        return MemoryStore()
+    return FolderStore((folder or paths.cache_root()) / kind / content_key(identity)[:16])
+
+
+class LatentCache:
+    """Scaled latents (C, h, w) float32 of pictures, plain and mirrored.
+
+    ``vae`` is what identifies the VAE's weights (a hash), ``dtype`` the type it computes in.
+    ``channels`` is C and ``scale`` picture sides / latent sides.
+    """
+
+    def __init__(
+        self,
+        store: TensorStore,
+        vae: str,
+        *,
+        channels: int = 4,
+        scale: int = 8,
+        dtype: str = "float32",
+        facts: FileFacts | None = None,
+    ) -> None:
+        self.store, self.vae, self.dtype = store, vae, dtype
+        self.channels, self.scale = channels, scale
+        self.facts = facts or default_facts()
+        self._keys: dict[Any, str] = {}
+
+    def key(self, picture: Picture, flip: bool) -> str:
+        """The key, worked out once: a picture changed or removed later does not disturb a run.
+
+        Raises OSError when the picture's file cannot be read.
+        """
+        g = picture.geometry
+        how = (g.resized, g.bucket, g.crop, picture.subset.resize_interpolation, bool(flip))
+        known = self._keys.get((picture.path, how))
+        if known is None:
+            content = self.facts.content(picture.path)
+            known = content_key(DECODER, content, how, self.vae, self.dtype)
+            self._keys[picture.path, how] = known
+        return known
+
+    def shape(self, picture: Picture) -> tuple[int, int, int]:
+        """(C, h, w) of a picture's latents."""
+        width, height = picture.geometry.bucket
+        return self.channels, height // self.scale, width // self.scale
+
+    def get(self, picture: Picture, flip: bool) -> Tensor | None:
+        entry = self.store.get(self.key(picture, flip))
+        return None if entry is None else entry["latents"]
+
+    def noise(self, picture: Picture, flip: bool) -> Tensor:
+        """The draw that picks the sample of the VAE's posterior, (C, h, w)."""
+        return posterior_noise(picture, flip, self.shape(picture), self.facts)
+
+
+class TextCache:
+    """Text conditioning of captions, each tensor without its batch dimension.
+
+    ``encoders`` is what identifies the text encoders' weights and everything else that decides
+    the result beside the options named here.
+    """
+
+    def __init__(
+        self,
+        store: TensorStore,
+        encoders: str,
+        *,
+        max_token_length: int | None = None,
+        clip_skip: int | None = None,
+    ) -> None:
+        self.store = store
+        self._identity = (encoders, max_token_length, clip_skip)
+
+    def key(self, text: str) -> str:
+        return content_key(*self._identity, text)
+
+    def get(self, text: str) -> Entry | None:
+        return self.store.get(self.key(text))
+
+    def entries(self, texts: Sequence[str], conditioning: Mapping[str, Tensor]) -> dict[str, Entry]:
+        """The conditioning of a batch, (B, ...) a tensor, as entries for the store."""
+        rows = {name: tensor.detach().cpu() for name, tensor in conditioning.items()}
+        return {
+            self.key(text): {name: tensor[row].clone() for name, tensor in rows.items()}
+            for row, text in enumerate(texts)
+        }
+
+
+def posterior_noise(
+    picture: Picture, flip: bool, shape: Sequence[int], facts: FileFacts | None = None
+) -> Tensor:
+    """Standard normal draw that belongs to a picture's content, float32 of ``shape``.
+
+    The same whether latents are cached or computed at each step, so that both train alike.
+    """
+    content = (facts or default_facts()).content(picture.path)
+    return torch.randn(tuple(shape), generator=keyed.generator(0, "vae", content, int(flip)))

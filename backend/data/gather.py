@@ -1,0 +1,205 @@
+"""From a scanned folder to its pictures: captions, masks, sizes, and what is worth telling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backend.data import caption_files
+from backend.data.buckets import BucketRules, assign, enlargement
+from backend.data.report import Report, count, listing
+from backend.data.scan import Found, Scan
+from backend.data.types import Picture, Subset
+
+MOST_ENLARGED = 8
+"""A picture that would have to be enlarged more than this is left out."""
+
+_SHOWN = 50
+"""Broken files of one folder that are named one by one."""
+
+
+@dataclass
+class _Captions:
+    """What the caption files of one folder were like, by file name."""
+
+    missing: list[str] = field(default_factory=list[str])
+    other_ending: list[str] = field(default_factory=list[str])
+    empty: list[str] = field(default_factory=list[str])
+    several_lines: list[str] = field(default_factory=list[str])
+    control: list[str] = field(default_factory=list[str])
+    doubled: list[str] = field(default_factory=list[str])
+
+
+def gather(
+    subset: Subset, index: int, scan: Scan, rules: BucketRules, masks: Mapping[str, Path], report: Report
+) -> list[Picture]:
+    """The pictures of one subset, ready but for what depends on other subsets.
+
+    ``masks`` gives the mask file of each picture that has one, by the picture's name.
+    """
+    found = _large_enough(scan, rules, report)
+    captions = _Captions()
+    pictures = [
+        Picture(
+            id=f"{index}/{item.name}",
+            path=item.path,
+            subset=subset,
+            caption=_caption(item, subset, captions, report),
+            caption_path=item.caption_path,
+            geometry=assign(item.header.size, rules),
+            repeats=subset.num_repeats,
+            loss_weight=subset.prior_loss_weight if subset.is_reg else 1.0,
+            mask_path=masks.get(item.name),
+        )
+        for item in found
+    ]
+    _tell_captions(captions, subset, len(pictures), report)
+    _tell_pictures(found, pictures, scan, report)
+    return pictures
+
+
+def tell_broken(scan: Scan, broken: Mapping[str, str], skip: bool, report: Report) -> None:
+    """Name the files that cannot be used: as a note when they are left out, else as problems."""
+    if not broken:
+        return
+    where = str(scan.folder)
+    if skip:
+        listed = "; ".join(f"**{name}** {wrong}" for name, wrong in list(broken.items())[:_SHOWN])
+        report.note(
+            f"{count(len(broken), 'picture')} left out: {listed}.", where=where, key="skip_broken_images"
+        )
+        return
+    advice = "Repair it or move it elsewhere, or switch on 'Leave out broken pictures' (skip_broken_images)."
+    for name, wrong in list(broken.items())[:_SHOWN]:
+        report.problem(f"**{name}** {wrong}.", where=where, next=advice, key="skip_broken_images")
+    if len(broken) > _SHOWN:
+        report.problem(f"{len(broken) - _SHOWN} more pictures cannot be used.", where=where, next=advice)
+
+
+def _large_enough(scan: Scan, rules: BucketRules, report: Report) -> list[Found]:
+    kept: list[Found] = []
+    for item in scan.pictures:
+        factor = enlargement(assign(item.header.size, rules))
+        if factor <= MOST_ENLARGED:
+            kept.append(item)
+            continue
+        width, height = item.header.size
+        limit = rules.min_bucket_reso if rules.enable_bucket else min(rules.resolution)
+        report.note(
+            f"**{item.name}** is left out: {width}x{height} px, smaller than {limit} "
+            f"(it would be enlarged {factor:.0f} times).",
+            where=str(scan.folder),
+        )
+    return kept
+
+
+def _caption(item: Found, subset: Subset, seen: _Captions, report: Report) -> str:
+    """The text of a picture's caption file, else the subset's words."""
+    words = subset.class_tokens or ""
+    path = item.caption_path
+    if path is None:
+        seen.missing.append(item.name)
+        return words
+    rules = subset.captions
+    read = caption_files.read(path, rules.caption_separator, rules.enable_wildcard)
+    if read.problem:
+        told = report.problem if read.fatal else report.note
+        told(
+            f"**{path.name}** {read.problem}.",
+            where=str(path.parent),
+            next="Save it as UTF-8 text." if read.fatal else "The picture is treated as having no caption.",
+        )
+        seen.missing.append(item.name)
+        return words
+    if not path.name.endswith(subset.caption_extension):
+        seen.other_ending.append(path.name)
+    for names, applies in (
+        (seen.empty, not read.text),
+        (seen.several_lines, read.lines > 1),
+        (seen.control, read.control),
+        (seen.doubled, read.doubled),
+    ):
+        if applies:
+            names.append(path.name)
+    return read.text if rules.enable_wildcard else read.text.partition("\n")[0]
+
+
+def _tell_captions(seen: _Captions, subset: Subset, total: int, report: Report) -> None:
+    where = str(subset.image_dir)
+    if seen.missing:
+        _tell_missing(seen.missing, subset, total, report)
+    asked = subset.caption_extension
+    wildcards = subset.captions.enable_wildcard
+    lines = "one is taken at each visit" if wildcards else "the first is used"
+    for names, one, many in (
+        (
+            seen.other_ending,
+            f"caption has another ending than {asked}",
+            f"captions have another ending than {asked}",
+        ),
+        (seen.empty, "caption is empty", "captions are empty"),
+        (seen.several_lines, f"caption has several lines, {lines}", f"captions have several lines, {lines}"),
+        (
+            seen.control,
+            "caption has control characters, left out",
+            "captions have control characters, left out",
+        ),
+        (seen.doubled, "caption has a tag twice, used once", "captions have a tag twice, used once"),
+    ):
+        if names:
+            report.note(f"{count(len(names), one, many)}: {listing(names)}.", where=where)
+
+
+def _tell_missing(missing: list[str], subset: Subset, total: int, report: Report) -> None:
+    where, words = str(subset.image_dir), subset.class_tokens
+    have = f"{total - len(missing)} of {total} have captions: {listing(missing)} have none."
+    looked = " and ".join(dict.fromkeys((subset.caption_extension, ".txt", ".caption")))
+    if words and len(missing) == total:
+        report.note(
+            f"No caption files ({looked}): {count(total, 'picture')} trained as '{words}'.",
+            where=where,
+        )
+    elif words:
+        report.note(f"{have} They are trained as '{words}'.", where=where)
+    elif len(missing) < total:
+        report.note(
+            f"{have} They are trained with an empty caption.",
+            where=where,
+            key="class_tokens",
+            next="Write captions for them, or give words that stand for them (class_tokens).",
+        )
+    else:
+        report.problem(
+            f"None of {count(total, 'picture')} has a caption ({looked}), and there are no words for them.",
+            where=where,
+            key="class_tokens",
+            why="A model learns a subject by the words beside its pictures.",
+            next="Give class_tokens such as 'sks dog', or name the folder like '10_sks dog'"
+            f"{', or write caption files' if not subset.is_reg else ''}.",
+        )
+
+
+def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, report: Report) -> None:
+    where = str(scan.folder)
+    enlarged = [p.path.name for p in pictures if enlargement(p.geometry) > 1]
+    headers = [(item.name, item.header) for item in found]
+    for names, text in (
+        ([item.name for item in found if item.misnamed], "named as another kind; read by content"),
+        ([name for name, header in headers if header.cmyk], "CMYK; converted to sRGB"),
+        ([name for name, header in headers if header.deep], "more than 8 bits a channel; scaled to 8 bits"),
+        (enlarged, "smaller than the training size; enlarged"),
+        (scan.unsupported, "of a kind that is not supported; not used"),
+    ):
+        if names:
+            report.note(f"{count(len(names), 'picture')} {text}: {listing(names)}.", where=where)
+    for item in found:
+        if item.header.frames > 1:
+            report.note(
+                f"**{item.name}** is an animation ({item.header.frames} frames); the first frame is used.",
+                where=where,
+            )
+    for names in scan.shared_stems:
+        report.note(
+            f"{listing(names)} share one caption file, since they differ by their ending only.", where=where
+        )

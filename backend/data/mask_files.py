@@ -1,0 +1,59 @@
+"""Pairs pictures with the mask files of another folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from backend.data.folders import look
+from backend.data.headers import HeaderError, read_header
+from backend.data.report import Report, count, listing
+from backend.data.scan import Found
+
+
+def pair_masks(
+    folder: Path | None, found: Iterable[Found], broken: Mapping[Path, str], report: Report
+) -> dict[str, Path]:
+    """Picture name -> its mask file; nothing without a ``folder``.
+
+    A picture without a mask, a mask that is ``broken`` and one of another shape than its picture
+    are problems.
+    """
+    if folder is None:
+        return {}
+    by_stem = {Path(name).stem: folder / name for name in look(folder).pictures}
+    masks: dict[str, Path] = {}
+    missing: list[str] = []
+    for item in found:
+        mask = by_stem.pop(item.path.stem, None)
+        if mask is None:
+            missing.append(item.name)
+        elif wrong := broken.get(mask) or _mask_wrong(mask, item):
+            report.problem(f"Mask **{mask.name}** {wrong}.", where=str(folder), key="masked_loss")
+        else:
+            masks[item.name] = mask
+    if missing:
+        report.problem(
+            f"{count(len(missing), 'picture')} without a mask: {listing(missing)}.",
+            where=str(folder),
+            next="Put a mask of the same name there, or take the picture out.",
+            key="masked_loss",
+        )
+    if by_stem:
+        spare = listing(sorted(path.name for path in by_stem.values()))
+        report.note(f"Masks of no picture are not used: {spare}.", where=str(folder))
+    return masks
+
+
+def _mask_wrong(mask: Path, item: Found) -> str:
+    """What is wrong with a mask file; '' when it fits its picture."""
+    try:
+        width, height = read_header(mask).size
+    except HeaderError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    across, down = item.header.size
+    if abs(width * down - height * across) > max(across, down):
+        return f"is {width}x{height} px, another shape than **{item.name}** ({across}x{down} px)"
+    return ""

@@ -1,0 +1,136 @@
+"""Pixels of every kind of picture: upright, 8-bit, composited, converted, cut."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from backend.data import images
+from backend.data.buckets import BucketRules, assign
+from backend.data.types import Geometry
+from tests.data.data_kit import noise_picture
+
+
+def stored(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_upright(orientation: int) -> None:
+    upright = noise_picture((12, 8))
+    turns = Image.Transpose
+    undo = {
+        1: None, 2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE, 6: turns.ROTATE_90, 7: turns.TRANSVERSE, 8: turns.ROTATE_270,
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = stored(upright if undo is None else upright.transpose(undo), exif=exif)
+    np.testing.assert_array_equal(images.decode(data), np.asarray(upright))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    grey = Image.new("RGB", (8, 8), (0, 0, 0))
+    grey.paste((255, 255, 255), (4, 0, 8, 8))
+    pixels = images.decode(stored(grey.convert(mode)))
+    np.testing.assert_array_equal(pixels, np.asarray(grey))
+
+
+def test_hidden_colours_do_not_show() -> None:
+    results = []
+    for hidden in ((255, 0, 0, 0), (0, 255, 0, 0)):
+        image = Image.new("RGBA", (8, 8), hidden)
+        image.paste((10, 20, 30, 255), (0, 0, 4, 8))
+        results.append(images.decode(stored(image)))
+    np.testing.assert_array_equal(results[0], results[1])
+    assert results[0][0, 7].tolist() == [255, 255, 255]
+    assert results[0][0, 0].tolist() == [10, 20, 30]
+
+
+def test_palette_with_transparency_is_on_white() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([200, 0, 0, 0, 0, 200])
+    image.putpixel((0, 0), 0)
+    pixels = images.decode(stored(image, transparency=0))
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert pixels[1, 1].tolist() == [0, 0, 200]
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    pixels = images.decode(stored(Image.fromarray(values)))
+    np.testing.assert_allclose(pixels[..., 0], values / 257, atol=1)
+
+
+def test_16_bit_colour_is_scaled() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
+    data = cv2.imencode(".png", values[..., ::-1])[1].tobytes()
+    np.testing.assert_allclose(images.decode(data), values / 257, atol=1)
+
+
+def test_cmyk_is_converted() -> None:
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    red = images.decode(stored(image, "JPEG", quality=95))[4, 4].astype(int)
+    assert red[0] > 200 and red[1] < 60 and red[2] < 60
+
+
+def test_a_broken_profile_is_passed_over() -> None:
+    image = noise_picture((8, 8))
+    np.testing.assert_array_equal(
+        images.decode(stored(image, icc_profile=b"no profile" * 600)), np.asarray(image)
+    )
+
+
+def test_another_colour_space_is_converted() -> None:
+    lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = noise_picture((8, 8))
+    np.testing.assert_allclose(images.decode(stored(image, icc_profile=lab_like)), np.asarray(image), atol=1)
+
+
+def test_too_many_pixels_are_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    with pytest.raises(images.DecodeError, match="megapixels"):
+        images.decode(stored(noise_picture((20, 20))))
+
+
+@pytest.mark.parametrize(("source", "inside"), [((300, 200), True), ((50, 40), False)])
+def test_default_filter_is_area_for_shrinking_and_lanczos_for_enlarging(
+    source: tuple[int, int], inside: bool
+) -> None:
+    picture = noise_picture(source)
+    pixels, size = np.asarray(picture), (90, 60)
+    expected = (
+        cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        if inside
+        else np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+    )
+    np.testing.assert_array_equal(images.resize(pixels, size), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["lanczos", "nearest", "bilinear", "linear", "bicubic", "cubic", "area", "box"]
+)
+def test_every_named_filter_works(name: str) -> None:
+    assert images.resize(np.asarray(noise_picture((30, 20))), (15, 40), name).shape == (40, 15, 3)
+
+
+def test_fit_cuts_the_bucket_out_of_the_middle() -> None:
+    pixels = np.asarray(noise_picture((100, 64)))
+    geometry = assign((100, 64), BucketRules((64, 64)))
+    np.testing.assert_array_equal(images.fit(pixels, geometry), pixels[:, 18:82])
+
+
+def test_a_mask_is_cut_like_its_picture() -> None:
+    mask = np.zeros((64, 100), np.uint8)
+    mask[:, 18:50] = 255
+    geometry = Geometry((200, 128), (200, 128), (128, 128), (36, 0))
+    fitted = images.fit_mask(mask, geometry)
+    assert fitted.shape == (128, 128)
+    assert fitted[:, 2:60].min() == 255 and fitted[:, 70:].max() == 0
