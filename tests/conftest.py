@@ -27,3 +27,13 @@ def golden_dir() -> Path:
     if not path.is_dir():
         pytest.skip("the large reference files are not at hand")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow SD 1.x checkpoint with random weights (fp16, 15 MB, every tensor of the real one)."""
+    from backend.demo.tiny import build_tiny_sd15
+
+    path = tmp_path_factory.mktemp("models") / "tiny_sd15.safetensors"
+    build_tiny_sd15(path)
+    return path

@@ -18,6 +18,9 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from backend.families.parts.attention import AttentionKind, set_attention
+from backend.families.parts.checkpointing import Checkpointed
+
 Prediction = Literal["epsilon", "v", "flow"]
 Container = Literal["text", "attention", "resnet", "sampler"]
 Conditioning = Mapping[str, Tensor]
@@ -121,6 +124,20 @@ class DiffusionModel(ABC):
     def parts(self) -> dict[str, nn.Module]:
         """Part name -> module: ``unet`` and each text encoder."""
         return {"unet": self.denoiser, **self.text_encoders}
+
+    def enable_gradient_checkpointing(self, enable: bool = True) -> None:
+        """Recompute blocks of denoiser and text encoders in the backward pass: less memory, more time."""
+        for module in self.parts().values():
+            if isinstance(module, Checkpointed):
+                module.checkpointing = enable
+
+    def set_attention(self, kind: AttentionKind) -> None:
+        """Who computes the denoiser's attention.
+
+        Raises:
+            EnvironmentFault: xformers is asked for but cannot work here.
+        """
+        set_attention(self.denoiser, kind)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DiffusionModel:
         """Move denoiser and text encoders (the VAE is moved by who uses it)."""

@@ -1,0 +1,180 @@
+"""Where the weights of an SD 1.x model lie: one file, a diffusers folder, an own VAE file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from backend.errors import InputError
+from backend.families.sd1 import keys
+from backend.families.store import TensorSource, open_tensors
+from backend.system.identify import identify
+
+COMPONENTS = "atelier.components"
+"""Metadata key for what shapes cannot tell (JSON: part -> its configuration)."""
+
+_PART_TITLES = {"unet": "U-Net", "vae": "VAE", "text_encoder": "text encoder"}
+_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+
+
+class Place(NamedTuple):
+    """A tensor in a file."""
+
+    source: TensorSource
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.header.tensors[self.name].shape
+
+    def read(self, dtype: torch.dtype | None = None) -> Tensor:
+        return self.source.read(self.name, dtype)
+
+
+@dataclass
+class Weights:
+    """All tensors of a model by diffusers name (``unet.``, ``vae.``, ``text_encoder.``)."""
+
+    path: Path
+    places: dict[str, Place]
+    config: dict[str, dict[str, Any]]
+    """Part -> configuration that shapes cannot tell."""
+    metadata: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    extras: dict[str, Place] = field(default_factory=lambda: dict[str, Place]())
+    """Tensors of the source that are no part of the model (EMA copies, constants), by their own name."""
+
+    def part(self, name: str) -> dict[str, Place]:
+        """The tensors of one part by the module's own names."""
+        start = f"{name}."
+        return {key[len(start) :]: place for key, place in self.places.items() if key.startswith(start)}
+
+    def require(self, part: str) -> None:
+        """InputError when no tensor of ``part`` is there."""
+        if not any(name.startswith(f"{part}.") for name in self.places):
+            title = _PART_TITLES[part]
+            raise InputError(
+                f"no {title} inside; choose one" if part == "vae" else f"no {title} inside",
+                where=str(self.path),
+                why=f"the file holds no tensors of a {title}",
+                next="name a VAE file beside the base model"
+                if part == "vae"
+                else f"choose a base model that is complete ({title} included)",
+                key="vae" if part == "vae" else None,
+            )
+
+
+def find_weights(path: Path, dtype: torch.dtype) -> Weights:
+    """The weights in a single file or diffusers folder; fp16 variants are preferred for fp16."""
+    return _in_folder(path, dtype) if path.is_dir() else _in_file(path)
+
+
+def _in_file(path: Path) -> Weights:
+    source = open_tensors(path)
+    names = source.header.tensors
+    known = keys.to_diffusers(names)
+    places = {new: Place(source, old) for old, new in known.items()}
+    extras = {name: Place(source, name) for name in names if name not in known}
+    return Weights(path, places, _components(source), source.header.metadata, extras)
+
+
+def _components(source: TensorSource) -> dict[str, dict[str, Any]]:
+    text = source.header.metadata.get(COMPONENTS)
+    if not text:
+        return {}
+    try:
+        table = json.loads(text)
+        return {str(part): dict(config) for part, config in table.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"the metadata **{COMPONENTS}** cannot be read", where=str(source.header.path), why=str(error)
+        ) from None
+
+
+def _in_folder(path: Path, dtype: torch.dtype) -> Weights:
+    places: dict[str, Place] = {}
+    config: dict[str, dict[str, Any]] = {}
+    for part in _PART_TITLES:
+        folder = path / part
+        config[part] = read_config(folder)
+        for file in _weight_files(folder, _STEMS[part], dtype):
+            places |= {f"{part}.{name}": place for name, place in _diffusers_part(part, file)}
+    return Weights(path, places, config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A component's ``config.json``, empty when there is none."""
+    try:
+        return cast("dict[str, Any]", json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(
+            "**config.json** is not valid JSON", where=str(folder / "config.json"), why=str(error)
+        ) from None
+
+
+def _weight_files(folder: Path, stem: str, dtype: torch.dtype) -> list[Path]:
+    """The files of one component: one, or several shards; none when the component is absent."""
+    plain, half = [f"{stem}.safetensors"], [f"{stem}.fp16.safetensors"]
+    pickled = ["pytorch_model" if stem == "model" else stem]
+    names = half + plain if dtype == torch.float16 else plain + half
+    names += [f"{name}{variant}.bin" for name in pickled for variant in ("", ".fp16")]
+    for name in names:
+        if (folder / name).is_file():
+            return [folder / name]
+    return sorted(folder.glob(f"{stem}-*-of-*.safetensors"))
+
+
+def _diffusers_part(part: str, file: Path) -> Iterator[tuple[str, Place]]:
+    source = open_tensors(file)
+    names: Iterable[str] = source.header.tensors
+    if part == "vae":
+        renamed = keys.modern_vae_names(names)
+    elif part == "text_encoder":
+        renamed = {name: name if name.startswith("text_model.") else f"text_model.{name}" for name in names}
+    else:
+        renamed = {name: name for name in names}
+    for old, new in renamed.items():
+        if not old.endswith("position_ids"):
+            yield new, Place(source, old)
+
+
+def replace_vae(weights: Weights, path: Path, dtype: torch.dtype) -> None:
+    """Take the VAE from ``path``: a VAE file in either layout, a VAE folder, or a whole model."""
+    found = identify(path)
+    if found.kind not in ("vae", "base"):
+        raise InputError(f"this is a **{found.title}**, not a VAE", where=str(path), key="vae")
+    if path.is_dir():
+        folder = path / "vae" if (path / "vae").is_dir() else path
+        files = _weight_files(folder, _STEMS["vae"], dtype)
+        places = dict(entry for file in files for entry in _diffusers_part("vae", file))
+        config = read_config(folder)
+    else:
+        source = open_tensors(path)
+        places, config = _vae_places(source), _components(source).get("vae", {})
+    if not places:
+        raise InputError("no VAE inside; choose one", where=str(path), key="vae")
+    kept = {name: place for name, place in weights.places.items() if not name.startswith("vae.")}
+    weights.places = kept | {f"vae.{name}": place for name, place in places.items()}
+    weights.config["vae"] = config
+
+
+def _vae_places(source: TensorSource) -> dict[str, Place]:
+    names = source.header.tensors
+    if any(".down_blocks." in name for name in names if name.startswith("encoder.")):
+        return {new: Place(source, old) for old, new in keys.modern_vae_names(names).items()}
+    inside = any(name.startswith(keys.VAE) for name in names)
+    prefix = "" if inside else keys.VAE
+    full = {f"{prefix}{name}": name for name in names}
+    known = keys.to_diffusers(full)
+    return {
+        new.removeprefix("vae."): Place(source, full[old])
+        for old, new in known.items()
+        if new.startswith("vae.")
+    }

@@ -1,0 +1,50 @@
+"""The real size: 1.07 billion weights. About a minute; last run in November 2026."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEASURE = """
+import json, resource, sys, time, torch
+from backend import families
+dtype = getattr(torch, sys.argv[2])
+start = time.process_time()
+model = families.load(sys.argv[1], dtype=dtype)
+seconds = time.process_time() - start
+modules = [adapter for adapter in model.adapter_modules() if adapter.container in ("text", "attention")]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"seconds": seconds, "peak": peak, "modules": len(modules)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def full_width(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("full") / "sd15.safetensors"
+    subprocess.run([sys.executable, root / "tools" / "make_random_sd15.py", path], cwd=root, check=True)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="measures memory by the resource module")
+@pytest.mark.parametrize(("dtype", "bytes_each"), [("float16", 2), ("float32", 4)])
+def test_loading_needs_about_the_memory_of_the_result(
+    root: Path, full_width: Path, dtype: str, bytes_each: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, full_width, dtype],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    weights = full_width.stat().st_size / 2 * bytes_each
+    assert found["modules"] == 264
+    assert found["peak"] < weights * 1.05 + 300e6, "300 MB are torch itself"
+    if dtype == "float16":
+        assert found["seconds"] < 5, "the weights stay in the mapped file"
