@@ -49,19 +49,29 @@ class Network(Protocol):
 
     def attach(self) -> None:
         """Let the modules' forward use the network. Attaching twice is a mistake of ours."""
+        ...
 
     def detach(self) -> None:
         """Give the modules their own forward back."""
+        ...
 
     def parameter_groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
         """Optimizer groups ``{"params", "lr", "name"}``. ``rates``: part -> learning rate; parts
-        with rate 0 or absent are left out."""
+        with rate 0 or absent are left out and frozen."""
+        ...
 
     def weights(self) -> dict[str, Tensor]:
         """Tensors by kohya's names, on the CPU, in the parameters' dtype."""
+        ...
+
+    def named_weights(self) -> Mapping[str, nn.Parameter]:
+        """The trained parameters themselves by kohya's names (alphas are not among them)."""
+        ...
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> list[str]:
         """Copy weights by name; returns the names in ``weights`` that nothing here takes."""
+        ...
 
     def parts(self) -> Iterable[str]:
         """Parts that have at least one module."""
+        ...

@@ -1,0 +1,232 @@
+"""What all networks made of one adapter a module share: attaching, groups, names, loading.
+
+A kind of network is a subclass of :class:`Adapter` and a function that decides which modules get
+one; :class:`AdapterNetwork` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from types import MethodType
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from backend.errors import InputError, Problem
+from backend.networks.base import Attachable
+from backend.networks.dialects import normalised
+
+Forward = Callable[[Tensor], Tensor]
+_SLOT = "_atelier_adapters"
+
+
+class Adapter(nn.Module):
+    """The weights that change one module's output.
+
+    Its parameters and buffers are what the file holds for that module, by the names of the file.
+    """
+
+    strength: float = 1.0
+
+    def forward(self, x: Tensor, base: Forward) -> Tensor:
+        """Output of the module for ``x``; ``base`` is the module without this adapter."""
+        raise AssertionError("an adapter without a forward")
+
+    def weight_delta(self) -> Tensor:
+        """What the adapter adds to the module's weight at strength 1: float32, shaped as that weight."""
+        raise AssertionError("an adapter that cannot be merged")
+
+    def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors for this adapter with what a file may leave out filled in."""
+        return tensors
+
+    def refresh(self) -> None:
+        """Called after weights were copied in: recompute what derives from them."""
+
+
+class AdapterNetwork(nn.Module):
+    """A network with at most one :class:`Adapter` for each module of a model.
+
+    ``state_dict`` has the names of the file. Attaching replaces the ``forward`` of single modules
+    and nothing else: the model's tree and the names in its ``state_dict`` stay. Networks may be
+    attached on top of each other and detached in any order.
+    """
+
+    prefix = "lora_"
+
+    def __init__(self, adapters: Iterable[tuple[Attachable, Adapter]]) -> None:
+        super().__init__()
+        self._sites = [
+            (self.prefix + site.name, site.part, site.module, adapter) for site, adapter in adapters
+        ]
+        for name, _, _, adapter in self._sites:
+            self.add_module(name, adapter)
+        self._strength = 1.0
+        self._attached = False
+        self.unused: tuple[str, ...] = ()
+        """Names in the file it was made from that no module of the model takes."""
+
+    @property
+    def strength(self) -> float:
+        """Multiplies the network's effect; may be changed at any time."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        self._strength = float(value)
+        for adapter in self.adapters().values():
+            adapter.strength = self._strength
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Adapters by the name that stands in the file (``lora_unet_...``)."""
+        return {name: adapter for name, _, _, adapter in self._sites}
+
+    def attach(self) -> None:
+        """Let the modules' forward use the network."""
+        assert not self._attached, "a network attached twice"
+        for _, _, module, adapter in self._sites:
+            _add(module, adapter)
+        self._attached = True
+
+    def detach(self) -> None:
+        """Give the modules the forward back that they have without this network."""
+        assert self._attached, "a network detached that was not attached"
+        for _, _, module, adapter in self._sites:
+            _remove(module, adapter)
+        self._attached = False
+
+    def parts(self) -> tuple[str, ...]:
+        """Parts that have at least one module, in the order of the modules."""
+        return tuple(dict.fromkeys(part for _, part, _, _ in self._sites))
+
+    def parameter_groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+        """One optimizer group ``{"params", "lr", "name"}`` for each part with a rate above 0.
+
+        Parts left out are frozen (``requires_grad`` off), so that no gradient is computed for them.
+        """
+        groups: list[dict[str, Any]] = []
+        for part in self.parts():
+            rate = rates.get(part, 0.0)
+            parameters = list(self._parameters_of(part))
+            for parameter in parameters:
+                parameter.requires_grad_(bool(rate))
+            if rate:
+                groups.append({"params": parameters, "lr": rate, "name": part})
+        return groups
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of all tensors on the CPU, by the names of the file, in the parameters' dtype."""
+        return {
+            name: tensor.detach().to("cpu", copy=True).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters themselves, by the names of the file."""
+        return dict(self.named_parameters())
+
+    @torch.no_grad()
+    def load_weights(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Copy weights by name, in any dialect; returns the names that nothing here takes.
+
+        A module that the file does not speak of keeps its weights. All shapes are checked before
+        the first tensor is copied.
+
+        Raises:
+            InputError: tensors of a module have another shape (another rank, another model) or
+                some of them are missing.
+        """
+        found = by_module(normalised(weights))
+        plan: list[tuple[Tensor, Tensor]] = []
+        for name, adapter in self.adapters().items():
+            if name in found:
+                plan += _pairs(name, adapter, adapter.complete(found.pop(name)))
+        for target, source in plan:
+            target.copy_(source)
+        for adapter in self.adapters().values():
+            adapter.refresh()
+        return [f"{name}.{part}" if part else name for name, parts in found.items() for part in parts]
+
+    def _parameters_of(self, part: str) -> Iterator[nn.Parameter]:
+        for _, its_part, _, adapter in self._sites:
+            if its_part == part:
+                yield from adapter.parameters()
+
+
+def by_module(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """{"name.part": tensor} -> {"name": {"part": tensor}}; module names hold no dot."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in weights.items():
+        name, _, part = key.partition(".")
+        found.setdefault(name, {})[part] = tensor
+    return found
+
+
+def fitted(tensor: Tensor, shape: Iterable[int]) -> Tensor | None:
+    """``tensor`` in ``shape`` when they differ by sides of length 1 only (1x1 kernels), else None."""
+    shape = tuple(shape)
+    if [n for n in tensor.shape if n != 1] != [n for n in shape if n != 1]:
+        return None
+    return tensor.reshape(shape)
+
+
+def _pairs(name: str, adapter: Adapter, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(own tensor, tensor of the file) for one adapter."""
+    own = adapter.state_dict(keep_vars=True)
+    if missing := own.keys() - tensors.keys():
+        raise InputError(
+            Problem(f"the file lacks {name}.{min(missing)}", why="it is incomplete or of another kind")
+        )
+    if extra := tensors.keys() - own.keys():
+        raise InputError(
+            Problem(f"the file has {name}.{min(extra)}, which this kind of network does not know")
+        )
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for part, target in own.items():
+        source = fitted(tensors[part], target.shape)
+        if source is None:
+            raise InputError(_misfit(f"{name}.{part}", tuple(tensors[part].shape), tuple(target.shape)))
+        pairs.append((target, source))
+    return pairs
+
+
+def _misfit(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> Problem:
+    return Problem(
+        f"{name} is {list(found)} in the file and {list(expected)} here",
+        why="the file has another rank, or was made for another model",
+        next="switch on dim_from_weights to take ranks from the file, or set network_dim to its rank",
+        key="network_dim",
+    )
+
+
+class _Slot:
+    """Adapters of one module in the order of attaching, and the forward it had before."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.adapters: list[Adapter] = []
+        self.earlier = cast("Forward | None", module.__dict__.get("forward"))
+
+    def apply(self, module: nn.Module) -> None:
+        forward = self.earlier or MethodType(type(module).forward, module)
+        for adapter in self.adapters:
+            forward = partial(adapter.forward, base=forward)
+        module.forward = forward
+
+
+def _add(module: nn.Module, adapter: Adapter) -> None:
+    slot = module.__dict__.setdefault(_SLOT, _Slot(module))
+    slot.adapters.append(adapter)
+    slot.apply(module)
+
+
+def _remove(module: nn.Module, adapter: Adapter) -> None:
+    slot: _Slot = module.__dict__[_SLOT]
+    slot.adapters = [other for other in slot.adapters if other is not adapter]
+    if slot.adapters:
+        slot.apply(module)
+        return
+    del module.__dict__[_SLOT], module.__dict__["forward"]
+    if slot.earlier is not None:
+        module.forward = slot.earlier

@@ -1,0 +1,237 @@
+"""Files that are whole or not there at all.
+
+Everything goes to a temporary name in the same folder, is flushed to the disk, read back as far as
+that is cheap, and then renamed. A fault in the middle leaves what stood under the final name before.
+Whether that may be replaced is the caller's decision.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import struct
+import sys
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from backend.errors import EnvironmentFault, Problem, RunFault
+from backend.system.headers import readable_size
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# The format's names of dtypes, in the order in which its reference writer lays tensors out (so that
+# every tensor is aligned). Dtypes of a name that this torch lacks are left out of the table.
+_LAYOUT = (
+    ("U64", "uint64"), ("I64", "int64"), ("F64", "float64"), ("C64", "complex64"), ("F32", "float32"),
+    ("U32", "uint32"), ("I32", "int32"), ("BF16", "bfloat16"), ("F16", "float16"), ("U16", "uint16"),
+    ("I16", "int16"), ("F8_E4M3", "float8_e4m3fn"), ("F8_E5M2", "float8_e5m2"), ("I8", "int8"),
+    ("U8", "uint8"), ("BOOL", "bool"),
+)  # fmt: skip
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write ``tensors`` to ``path``, checked by re-reading the header.
+
+    Equal tensors and metadata give equal bytes. Tensors are written one after the other: at most one
+    is copied at a time.
+
+    Raises:
+        RunFault: a tensor has values that are not finite, the disk is full, or the file that
+            arrived is not the one that was written. Nothing is left under ``path`` then but what
+            stood there before.
+        EnvironmentFault: the folder cannot be written to.
+    """
+    check_finite(tensors)
+    with _replacing(path, sum(map(_bytes, tensors.values()))) as (file, partial):
+        for piece in serialised(tensors, metadata or {}):
+            file.write(piece)
+        _settle(file)
+        _check_arrived(path, partial, tensors)
+
+
+def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write ``tensors`` as a pickled ``.ckpt`` or ``.pt``, checked by re-reading. Raises as above."""
+    import torch
+
+    check_finite(tensors)
+    with _replacing(path, sum(map(_bytes, tensors.values()))) as (file, partial):
+        torch.save({name: tensor.detach().cpu() for name, tensor in tensors.items()}, file)
+        _settle(file)
+        if _torch_shapes(partial) != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise RunFault(_not_arrived(path))
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write UTF-8 text with line ends as given. Raises RunFault or EnvironmentFault as above."""
+    content = text.encode("utf-8")
+    with _replacing(path, len(content)) as (file, _):
+        file.write(content)
+        _settle(file)
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors with NaN or infinite values, naming the first and how many there are.
+
+    Raises:
+        RunFault: see above.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        values = tensor if tensor.element_size() > 1 else tensor.float()
+        if not bool(values.isfinite().all()):
+            count = int((~values.isfinite()).sum())
+            raise RunFault(
+                f"{count} of {tensor.numel()} values in {name} are not finite",
+                why="training ran away, or the numbers are too large for the file's precision "
+                f"({str(tensor.dtype).removeprefix('torch.')})",
+                next="use the last good file, a lower learning rate, or a wider precision to save in",
+            )
+
+
+def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    """The content of a safetensors file: first its header, then each tensor's values."""
+    header, names = _header(tensors, metadata)
+    yield header
+    for name in names:
+        yield raw_bytes(tensors[name])
+
+
+def raw_bytes(tensor: Tensor) -> memoryview:
+    """A tensor's values as the file holds them: row by row, little-endian."""
+    import torch
+
+    tensor = tensor.detach().to("cpu").contiguous()
+    if sys.byteorder == "big" and tensor.element_size() > 1:
+        tensor = tensor.view(torch.uint8).view(-1, tensor.element_size()).flip(-1).contiguous()
+    return memoryview(cast("Any", tensor.reshape(-1).view(torch.uint8).numpy()))
+
+
+def file_order(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names in the order in which their values stand in a file."""
+    rank = {name: place for place, name in enumerate(_dtype_names().values())}
+    return sorted(tensors, key=lambda name: (rank[_dtype_names()[tensors[name].dtype]], name))
+
+
+def _dtype_names() -> dict[Any, str]:
+    import torch
+
+    return {getattr(torch, own): name for name, own in _LAYOUT if hasattr(torch, own)}
+
+
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """The file's first bytes, and the order of the tensors that follow."""
+    dtypes, names = _dtype_names(), file_order(tensors)
+    table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    start = 0
+    for name in names:
+        end = start + _bytes(tensors[name])
+        shape = list(tensors[name].shape)
+        table[name] = {"dtype": dtypes[tensors[name].dtype], "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text, names
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _check_arrived(path: Path, partial: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(partial, "pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise RunFault(_not_arrived(path, str(error))) from error
+    if found != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
+        raise RunFault(_not_arrived(path))
+
+
+def _torch_shapes(path: Path) -> dict[str, torch.Size]:
+    """Shapes in a pickled file. The file's mapping ends with this call: Windows renames no mapped file."""
+    import torch
+
+    found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return {name: tensor.shape for name, tensor in found.items()}
+
+
+def _not_arrived(path: Path, detail: str = "") -> Problem:
+    return Problem(
+        f"{path.name} was not written as it should be",
+        where=str(path),
+        why="reading it back gave something else, so the disk or its driver is at fault",
+        next="choose a folder on another disk",
+        detail=detail,
+    )
+
+
+def _settle(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path, size: int) -> Generator[tuple[IO[bytes], Path]]:
+    """A new file that takes the name ``path`` when the block ends without a fault."""
+    partial = path.with_name(f".{secrets.token_hex(6)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_space(path, size)
+        with partial.open("xb") as file:
+            yield cast("IO[bytes]", file), partial
+        partial.replace(path)
+        _settle_folder(path.parent)
+    except OSError as error:
+        raise _fault(path, size, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _settle_folder(folder: Path) -> None:
+    """Make the new name survive a power cut, where the system lets a folder be synced."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # Some network drives refuse; the file itself is on the disk.
+    finally:
+        os.close(handle)
+
+
+def _check_space(path: Path, size: int) -> None:
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _fault(path: Path, size: int, error: OSError) -> RunFault | EnvironmentFault:
+    """A failed write in words."""
+    where = str(path)
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        free = shutil.disk_usage(path.parent).free
+        return RunFault(
+            f"the disk is full: {path.name} needs {readable_size(size)}, {readable_size(free)} are free",
+            where=where,
+            why=f"{size} bytes are needed, {free} are free",
+            next="free some space or choose a folder on another disk; earlier files are untouched",
+        )
+    reason = (error.strerror or str(error)).lower()
+    return EnvironmentFault(
+        f"cannot write to {path.parent} ({reason})",
+        where=where,
+        next="choose another folder, or allow writing to this one",
+    )
