@@ -28,7 +28,7 @@ def main() -> int:
     from backend.train.probe import probe
     from backend.weights.safefile import write_text_atomic
 
-    command = parse_command_line(rest, prog="probe_step.py")
+    command = parse_command_line(rest, prog="probe_step.py", complete=False)
     for note in command.notes:
         print(note.text(), file=sys.stderr)
     result = probe(command.settings, own.tensors, own.captions, own.use_noisy_latents)

@@ -444,17 +444,9 @@ _REST = (
         key="save_model_as",
     ),
     Rule(
-        "log-folder",
-        "error",
-        ("all", ("log_with", "set"), ("logging_dir", "unset")),
-        "log_with needs a folder for the logs",
-        "give it as logging_dir",
-        key="logging_dir",
-    ),
-    Rule(
         "log-prefix-idle",
         "note",
-        ("all", ("log_prefix", "set"), ("logging_dir", "unset")),
+        ("all", ("log_prefix", "set"), ("logging_dir", "unset"), ("log_with", "unset")),
         "log_prefix has no effect without logging_dir",
         key="log_prefix",
     ),

@@ -222,4 +222,4 @@ class TrackingSettings(Section):
 
     logging_dir: str | None = option(None, "TensorBoard folder", "Write TensorBoard logs into a new folder inside this one.", path="output")
     log_prefix: str | None = option(None, "Log folder prefix", "Put before the date in the log folder's name.", level="expert")
-    log_with: Literal["tensorboard"] | None = option(None, "Log with", "tensorboard when a folder is given.", level="expert")
+    log_with: Literal["tensorboard"] | None = option(None, "Log with", "tensorboard writes logs into the run's own folder when no other is given.", level="expert")

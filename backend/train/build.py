@@ -10,6 +10,7 @@ import torch
 
 from backend import families
 from backend.data.loader import Loader
+from backend.data.types import DatasetPlan
 from backend.errors import InputError, Problem
 from backend.families.base import DiffusionModel
 from backend.jobs.control import ControlReader
@@ -52,10 +53,11 @@ def build_session(
     settings, notes = adapt(prepared.settings)
     _say(events, notes)
     state = _state_to_resume(run, settings, resume, events)
-    seed = int(state.facts["seed"]) if state else settings.schedule.seed
+    settings = settings.replace(seed=state.facts["seed"]) if state else settings
+    seed = settings.schedule.seed
     assert seed is not None, "the seed is drawn before a session is built"
-    accelerator = _accelerator(settings)
-    control = ControlReader(run.control)
+
+    accelerator, control = _accelerator(settings), ControlReader(run.control)
     model = _load_model(prepared, settings, accelerator, events)
     method = NetworkMethod(settings, prepared.plan, model, seed)
     _say(events, method.start())
@@ -63,18 +65,13 @@ def build_session(
     length = run_length(settings, prepared.plan.batches_per_epoch(), accelerator.num_processes)
     caches = fill_caches(model, prepared.plan, settings, seed, length.steps, Watch(events, control))
     _free_what_is_cached(model, caches)
-    loader = _loader(prepared, settings, seed, length, caches)
-    if state is not None:
-        _check_pictures(state, loader)
-        method.load(state.weights)
-    optimizer, schedule, arguments = _optimizer(method, settings, length)
-    if state is not None:
-        optimizer.load_state_dict(dict(state.optimizer))
-    described = optimizers.describe(optimizer, arguments)
+    optimizer, arguments = _optimizer(method, settings)
+    facts = _facts(
+        prepared, settings, model, accelerator, length, optimizers.describe(optimizer, arguments), started
+    )
+    position = _restore(state, prepared.plan, method, optimizer) if state else Position()
+    base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
     module, optimizer = _wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
-    facts = _facts(settings.replace(seed=seed), prepared, length, described, started)
-    position = state.position if state else Position()
-    batch = length.accumulation * accelerator.num_processes * prepared.plan.datasets[0].batch_size
     session = Session(
         settings=settings,
         seed=seed,
@@ -83,22 +80,14 @@ def build_session(
         method=method,
         module=module,
         optimizer=optimizer,
-        schedule=schedule,
-        base_rates=tuple(float(group["lr"]) for group in method.parameter_groups()),
+        schedule=None if facts.own_rate else _schedule(settings, length),
+        base_rates=base_rates,
         noise=NoiseRules(seed, settings.loss.noise_offset),
-        loader=loader,
+        loader=_loader(prepared.plan, settings, seed, length, caches),
         length=length,
-        meter=Meter(events, length, batch),
+        meter=Meter(events, length, _pictures_per_step(prepared.plan, length, accelerator)),
         saver=Saver(settings, run.path, output_folder(settings, run), facts, accelerator.is_main_process),
-        sampler=Sampler.from_settings(
-            settings,
-            run.path,
-            settings.saving.output_name or "sample",
-            events,
-            model,
-            seed=seed,
-            network=method.trainable,
-        ),
+        sampler=_sampler(settings, run, events, model, method, seed),
         control=control,
         events=events,
     )
@@ -175,22 +164,29 @@ def _state_to_resume(run: Run, settings: Settings, resume: bool, events: Sink) -
     return load_state(newest)
 
 
-def _check_pictures(state: State, loader: Loader) -> None:
-    """A restore point counts batches of one dataset; another dataset has other batches."""
-    before, now = set(state.facts.get("pictures", ())), set(picture_ids(loader.plan))
-    if before == now:
-        return
-    raise InputError(
-        f"the pictures are not the same: {len(now - before)} added, {len(before - now)} removed "
-        f"since step {state.position.step}",
-        next="put them back to resume, or start a new run from the last LoRA file (network_weights)",
-        key="train_data_dir",
-    )
+def _restore(state: State, plan: DatasetPlan, method: Method, optimizer: torch.optim.Optimizer) -> Position:
+    """Put weights and optimizer where they were.
+
+    Raises:
+        InputError: the pictures or the network are not those of the restore point. It counts
+            batches of one dataset, and another dataset has other batches.
+    """
+    before, now = set(state.facts.get("pictures", ())), set(picture_ids(plan))
+    if before != now:
+        raise InputError(
+            f"the pictures are not the same: {len(now - before)} added, {len(before - now)} removed "
+            f"since step {state.position.step}",
+            next="put them back to resume, or start a new run from the last LoRA file (network_weights)",
+            key="train_data_dir",
+        )
+    method.load(state.weights)
+    optimizer.load_state_dict(dict(state.optimizer))
+    return state.position
 
 
-def _loader(prepared: Prepared, settings: Settings, seed: int, length: Length, caches: Caches) -> Loader:
+def _loader(plan: DatasetPlan, settings: Settings, seed: int, length: Length, caches: Caches) -> Loader:
     return Loader(
-        prepared.plan,
+        plan,
         seed=seed,
         total_steps=length.steps,
         threads=settings.dataset.max_data_loader_n_workers,
@@ -201,17 +197,28 @@ def _loader(prepared: Prepared, settings: Settings, seed: int, length: Length, c
     )
 
 
-def _optimizer(
-    method: Method, settings: Settings, length: Length
-) -> tuple[torch.optim.Optimizer, Schedule | None, dict[str, Any]]:
-    name, section = settings.optimizer.optimizer_type, settings.schedule
-    arguments = optimizers.parse_arguments(settings.optimizer.optimizer_args)
-    optimizer = optimizers.make(name, method.parameter_groups(), settings.optimizer.learning_rate, arguments)
-    if optimizers.sets_own_rate(name, arguments):
-        return optimizer, None, arguments
+def _optimizer(method: Method, settings: Settings) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
+    section = settings.optimizer
+    arguments = optimizers.parse_arguments(section.optimizer_args)
+    groups = method.parameter_groups()
+    return optimizers.make(section.optimizer_type, groups, section.learning_rate, arguments), arguments
+
+
+def _schedule(settings: Settings, length: Length) -> Schedule:
+    section = settings.schedule
     warmup = warmup_steps(section.lr_warmup_steps, length.steps)
-    schedule = Schedule(section.lr_scheduler, length.steps, warmup, section.lr_scheduler_num_cycles)
-    return optimizer, schedule, arguments
+    return Schedule(section.lr_scheduler, length.steps, warmup, section.lr_scheduler_num_cycles)
+
+
+def _pictures_per_step(plan: DatasetPlan, length: Length, accelerator: Accelerator) -> int:
+    return length.accumulation * accelerator.num_processes * plan.datasets[0].batch_size
+
+
+def _sampler(
+    settings: Settings, run: Run, events: Sink, model: DiffusionModel, method: Method, seed: int
+) -> Sampler:
+    name = settings.saving.output_name or "sample"
+    return Sampler.from_settings(settings, run.path, name, events, model, seed=seed, network=method.trainable)
 
 
 def _step_module(
@@ -238,10 +245,15 @@ def _wrap(
 
 
 def _facts(
-    session_settings: Settings, prepared: Prepared, length: Length, optimizer: str, started: float
+    prepared: Prepared,
+    settings: Settings,
+    model: DiffusionModel,
+    accelerator: Accelerator,
+    length: Length,
+    optimizer: str,
+    started: float,
 ) -> TrainingFacts:
     """What the result's metadata says beside settings and dataset."""
-    settings = session_settings
     arguments = optimizers.parse_arguments(settings.optimizer.optimizer_args)
     assert settings.schedule.seed is not None
     return TrainingFacts(
@@ -255,8 +267,9 @@ def _facts(
         num_epochs=length.epochs,
         batches_per_epoch=length.batches_per_epoch,
         vae=Path(settings.model.vae) if settings.model.vae else None,
-        prediction="v" if settings.model.v_parameterization else "epsilon",
+        prediction=model.prediction,
         own_rate=optimizers.sets_own_rate(settings.optimizer.optimizer_type, arguments),
+        processes=accelerator.num_processes,
     )
 
 

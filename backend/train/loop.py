@@ -84,8 +84,7 @@ def one_step(session: Session, group: list[Batch], position: Position) -> Positi
 def micro_step(session: Session, batch: Batch, position: Position, index: int, count: int) -> Tensor:
     """One forward and backward pass; gradients add up. Returns the mean loss, detached."""
     inputs = session.inputs(batch)
-    if session.method.random_forward:
-        torch.manual_seed(keyed.key(session.seed, "dropout", position.step, index))
+    torch.manual_seed(keyed.key(session.seed, "dropout", position.step, index))  # for dropout
     last = index == count - 1
     with nullcontext() if last else session.accelerator.no_sync(session.module):
         with session.accelerator.autocast():

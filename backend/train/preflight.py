@@ -38,7 +38,8 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     verdict = settings_package.check(settings)
     settings, problems, notes = verdict.settings, list(verdict.errors), list(verdict.notes)
     problems += settings_package.check_files(settings)
-    base = _collect(problems, lambda: _base(settings))
+    known = any(problem.key == "pretrained_model_name_or_path" for problem in problems)
+    base = None if known else _collect(problems, lambda: _base(settings))
     _collect(problems, lambda: _start_weights(settings, base))
     size = FAMILIES[base.family].default_resolution if base else 512
     plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))

@@ -96,10 +96,11 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
     from backend.train.build import build_session
     from backend.train.caching import StopRequested
     from backend.train.loop import Ending, train
+    from backend.weights.hashes import prefetch
 
     for note in prepared.notes:
         events.emit("note", text=note.text())
-    events = _with_tensorboard(prepared.settings, events)
+    events = _with_tensorboard(prepared.settings, run, events)
     try:
         session, position = build_session(run, prepared, resume, events, started)
     except StopRequested:
@@ -110,6 +111,7 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
             next="ask for more steps to extend it",
             key="max_train_steps",
         )
+    prefetch(prepared.base.path)
     try:
         ending, position = train(session, position)
     except AtelierError:
@@ -125,11 +127,11 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
     return "finished"
 
 
-def _with_tensorboard(settings: Settings, events: Sink) -> Sink:
-    """Logs for TensorBoard beside our own, when a folder for them is given."""
+def _with_tensorboard(settings: Settings, run: Run, events: Sink) -> Sink:
+    """Logs for TensorBoard beside our own, when they are asked for."""
     from backend.train.tracking import TensorBoard, tensorboard_folder
 
-    folder = tensorboard_folder(settings)
+    folder = tensorboard_folder(settings, run.path)
     return TensorBoard(events, folder) if folder else events
 
 

@@ -45,10 +45,16 @@ class TensorBoard:
         self._writer.close()
 
 
-def tensorboard_folder(settings: Settings) -> Path | None:
-    """``logging_dir/<prefix><time>/network_train``, or None when no logs are wanted."""
+def tensorboard_folder(settings: Settings, run: Path) -> Path | None:
+    """``logging_dir/<prefix><time>/network_train``, or None when no logs are wanted.
+
+    Logs that are asked for by ``log_with`` alone go into the run's own folder.
+    """
     section = settings.tracking
-    if not section.logging_dir:
+    if section.logging_dir:
+        parent = Path(section.logging_dir).expanduser()
+    elif section.log_with == "tensorboard":
+        parent = run / "logs"
+    else:
         return None
-    stamp = time.strftime("%Y%m%d%H%M%S")
-    return Path(section.logging_dir).expanduser() / f"{section.log_prefix or ''}{stamp}" / "network_train"
+    return parent / f"{section.log_prefix or ''}{time.strftime('%Y%m%d%H%M%S')}" / "network_train"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+
+from backend.jobs.events import read_events
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +72,7 @@ class World:
 
 
 def events(run: Path, type: str | None = None) -> list[dict[str, Any]]:
-    records = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    records, _ = read_events(run / "events.jsonl")
     return [record for record in records if type is None or record["type"] == type]
 
 

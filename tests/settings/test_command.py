@@ -199,7 +199,7 @@ def test_what_is_said_of_wrong_lines(line: str, said: str, advice: str) -> None:
 
 def test_file_line_and_rules_are_told_in_one_list(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text("seed = 1.5\ndim_from_weights = true\nlog_with = 'tensorboard'\n", encoding="utf-8")
+    file.write_text("seed = 1.5\ndim_from_weights = true\nmasked_loss = true\n", encoding="utf-8")
     text = fault(f"--config_file {file} --rank 4 --network_dim 0", complete=True)
     for part in (
         "line 1: seed",
@@ -210,7 +210,7 @@ def test_file_line_and_rules_are_told_in_one_list(tmp_path: Path) -> None:
         "no pictures",
     ):
         assert part in text
-    assert "log_with needs a folder" in text and "dim_from_weights needs a LoRA file" in text
+    assert "masked_loss" in text and "dim_from_weights needs a LoRA file" in text
 
 
 def test_an_unreadable_file_is_the_only_thing_told(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from backend.settings import declarations
 NEED_NO_CODE = {
     "network_args": "its items become options of their own when they are read",
     "sdpa": "it is what is used anyway unless xformers is asked for",
-    "log_with": "it has one value, which is what is used anyway; the rules see to its folder",
     "training_comment": "the table of metadata names it, as text",
 }
 """Options that no code asks for by attribute, each with the reason."""

@@ -74,7 +74,6 @@ def test_defaults_lack_only_model_and_pictures() -> None:
             "is more than max_train_steps 400",
         ),
         ({"sample_prompts": "p.txt", "sample_prompt_text": "a cat"}, "exclude each other"),
-        ({"log_with": "tensorboard"}, "log_with needs a folder"),
     ],
 )
 def test_what_stops_a_run(values: dict[str, Any], said: str) -> None:

@@ -54,7 +54,9 @@ def test_a_flipped_byte_is_found_and_the_one_before_is_used(tmp_path: Path, name
     assert len(damaged) == 1 and name in damaged[0].what
 
 
-def test_a_write_that_breaks_off_leaves_the_older_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_breaks_off_leaves_the_older_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_state(tmp_path / "s", state(4))
 
     def full(*_: object) -> None:

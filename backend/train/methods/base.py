@@ -21,8 +21,6 @@ class Method(Protocol):
     """Holds every trained parameter, in float32 unless the user asked otherwise."""
     rates: Mapping[str, float]
     """Part -> learning rate, as really used."""
-    random_forward: bool
-    """True when the forward pass draws random numbers (dropout)."""
 
     @property
     def trains_text(self) -> bool:

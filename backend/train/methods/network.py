@@ -37,21 +37,17 @@ class NetworkMethod:
                 next="give the U-Net or the text encoder a learning rate",
                 key="learning_rate",
             )
-        start = settings.network.network_weights
+        start, spec = settings.network.network_weights, network_spec(settings)
         self._start_weights = networks.read_lora(Path(start))[0] if start else None
-        if start and settings.network.dim_from_weights:
-            assert self._start_weights is not None
-            network = networks.from_weights(self._start_weights, modules)
+        if self._start_weights is not None:
+            networks.require_fit(self._start_weights, modules)
+        if self._start_weights is not None and settings.network.dim_from_weights:
+            network = networks.from_weights(self._start_weights, modules, spec)
         else:
-            network = networks.create(
-                settings.network.network_module, modules, network_spec(settings), seed=seed
-            )
+            network = networks.create(settings.network.network_module, modules, spec, seed=seed)
         assert isinstance(network, nn.Module)
         self.network: networks.Network = network
         self.trainable: nn.Module = network
-        self.random_forward = any(
-            (settings.network.network_dropout, settings.network.rank_dropout, settings.network.module_dropout)
-        )
         rank = settings.network.network_dim or 4
         self.title = "LoRA from file" if settings.network.dim_from_weights else f"LoRA, rank {rank}"
 
