@@ -66,14 +66,11 @@ def one_step(session: Session, group: list[Batch], position: Position) -> Positi
     """Forward and backward over ``group``, then one optimizer step, records, files and samples."""
     set_rates(session, position.step)
     losses = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
-    norm = session.accelerator.clip_grad_norm_(
-        session.method.trainable.parameters(), session.settings.optimizer.max_grad_norm or float("inf")
-    )
-    assert norm is not None
+    norm = clip(session)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     position = replace(position, step=position.step + 1, batch=position.batch + len(group))
-    session.meter.add(record(session, group, position, torch.stack(losses).mean(), torch.as_tensor(norm)))
+    session.meter.add(record(session, group, position, torch.stack(losses).mean(), norm))
     with session.meter.pause():
         session.saver.after_step(session, position)
     if session.sampler.due(position.step, epoch_end=False, epoch=position.epoch):
@@ -91,6 +88,16 @@ def micro_step(session: Session, batch: Batch, position: Position, index: int, c
             loss = session.module(inputs).mean()
         session.accelerator.backward(loss / count)
     return loss.detach()
+
+
+def clip(session: Session) -> Tensor:
+    """Shorten gradients that are too long; returns their L2 norm before that, 0-d."""
+    parameters = list(session.method.trainable.parameters())
+    limit = session.settings.optimizer.max_grad_norm or float("inf")
+    if session.accelerator.use_distributed:
+        return torch.as_tensor(session.accelerator.clip_grad_norm_(parameters, limit))
+    session.accelerator.unscale_gradients()
+    return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
 
 def set_rates(session: Session, step: int) -> None:

@@ -49,8 +49,9 @@ def parse_arguments(items: Iterable[str]) -> dict[str, Any]:
 
 
 def _adamw(groups: Groups, lr: float, arguments: dict[str, Any]) -> torch.optim.Optimizer:
-    options: dict[str, Any] = {"fused": True, **arguments}
-    return torch.optim.AdamW(groups, lr=lr, **options)
+    from backend.train.quick_adamw import AdamW
+
+    return AdamW(groups, lr, **{"fused": True, **arguments})
 
 
 def _adamw8bit(groups: Groups, lr: float, arguments: dict[str, Any]) -> torch.optim.Optimizer:
@@ -137,5 +138,7 @@ def make(name: str, groups: Groups, lr: float, arguments: dict[str, Any]) -> tor
 def describe(optimizer: torch.optim.Optimizer, arguments: Mapping[str, Any]) -> str:
     """``torch.optim.adamw.AdamW(weight_decay=0.01)``, as stored in a LoRA's metadata."""
     kind = type(optimizer)
+    if kind.__module__.startswith("backend."):
+        kind = kind.__mro__[1]
     text = ",".join(f"{key}={value}" for key, value in arguments.items())
     return f"{kind.__module__}.{kind.__name__}" + (f"({text})" if text else "")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
 from backend.errors import EnvironmentFault, InputError
 from backend.train import optimizers
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def groups() -> tuple[torch.nn.Parameter, list[dict[str, object]]]:
@@ -75,3 +80,25 @@ def test_description_is_the_class_path_with_its_arguments() -> None:
     assert (
         optimizers.describe(optimizer, {"weight_decay": 0.01}) == "torch.optim.adamw.AdamW(weight_decay=0.01)"
     )
+
+
+def test_our_adamw_is_torch_adamw_to_the_bit_and_imports_no_compiler() -> None:
+    code = """
+import sys, torch
+from backend.train import optimizers
+results = []
+for make in (lambda g: optimizers.make("AdamW", g, 0.1, {"weight_decay": 0.1}), lambda g: torch.optim.AdamW(g, lr=0.1, weight_decay=0.1, fused=True)):
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(5, 5))
+    optimizer = make([{"params": [parameter], "lr": 0.01}])
+    for _ in range(4):
+        parameter.grad = torch.randn(5, 5)
+        optimizer.step()
+        optimizer.zero_grad()
+    if not results:
+        assert "torch._dynamo" not in sys.modules, "the compiler was imported"
+    results.append((parameter.detach().clone(), optimizer.state_dict()["state"][0]["exp_avg_sq"]))
+assert all(torch.equal(a, b) for a, b in zip(*results))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
