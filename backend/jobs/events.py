@@ -63,15 +63,22 @@ class NoEvents:
         return
 
 
-def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+def read_events(path: Path, offset: int = 0, limit: int | None = None) -> tuple[list[dict[str, Any]], int]:
     """Records from byte ``offset`` on, and the offset to go on from.
 
-    An unfinished last line is left for the next call; a damaged line is skipped.
+    An unfinished last line is left for the next call; a damaged line is skipped. With ``limit``, about
+    so many bytes are read at most (a whole line at least), so that a long file is taken in parts.
     """
+    records, offset = read_records(path, offset, limit)
+    return [record for record in records if "type" in record], offset
+
+
+def read_records(path: Path, offset: int = 0, limit: int | None = None) -> tuple[list[dict[str, Any]], int]:
+    """As :func:`read_events`, for any file with one JSON object a line."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            data = file.read()
+            data = file.read() if limit is None else file.read(limit) + file.readline()
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1
@@ -84,7 +91,7 @@ def _parse(data: bytes) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and "type" in record:
+        if isinstance(record, dict):
             yield record
 
 
