@@ -1,0 +1,9 @@
+"""The page: a view of run folders and settings. Never imports torch.
+
+Nothing is sent anywhere: these switches must stand before Gradio is imported.
+"""
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,0 +1,194 @@
+"""What the server does for the Train page, without a browser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from backend.errors import InputError
+from backend.jobs.runs import create_run
+from backend.settings import declarations
+from ui.calls import callable_from_page
+from ui.context import Context
+from ui.drafts import Drafts
+from ui.form import form_schema
+from ui.tabs import runs, train
+from ui.tabs.train import ESSENTIALS, TrainPage, describe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainPage:
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    return TrainPage(
+        Context(tmp_path, tmp_path / "runs", Drafts(tmp_path / "drafts"), [str(tmp_path / "runs")])
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures" / "3_sks dog"
+    folder.mkdir(parents=True)
+    for index in range(2):
+        Image.new("RGB", (64, 64)).save(folder / f"{index}.png")
+    return folder.parent
+
+
+def test_the_page_loads_no_torch():
+    code = (
+        "import sys, ui.page; print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_schema_holds_every_option_once():
+    schema = form_schema(ESSENTIALS, "network")
+    keys = [option["key"] for group in schema["groups"] for option in group["options"]]
+    assert keys == list(declarations())
+    assert set(ESSENTIALS) <= set(keys)
+
+
+def test_a_first_visit_begins_with_a_preset_and_a_later_one_with_the_draft(page: TrainPage):
+    first = page.open_page({})
+    assert first["preset"] == "sd15/character"
+    assert first["values"]["learning_rate"] == pytest.approx(1e-4)
+    page.look({"values": {"network_dim": 3}, "preset": ""})
+    assert page.open_page({})["values"] == {"network_dim": 3}
+
+
+def test_an_empty_form_cannot_start_and_leaves_nothing_behind(page: TrainPage):
+    answer = page.start({"values": {}})
+    assert [problem["key"] for problem in answer["problems"]] == [
+        "pretrained_model_name_or_path",
+        "train_data_dir",
+    ]
+    assert list(page.context.runs.iterdir()) == []
+
+
+def test_a_lora_in_place_of_a_model_is_recognised(page: TrainPage, tmp_path: Path):
+    import numpy
+    from safetensors.numpy import save_file
+
+    names = [
+        f"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.{part}"
+        for part in ("lora_down.weight", "lora_up.weight")
+    ]
+    save_file({name: numpy.zeros((4, 4), numpy.float16) for name in names}, tmp_path / "x.safetensors")
+    found = page.look({"values": {"pretrained_model_name_or_path": str(tmp_path / "x.safetensors")}})
+    problem = next(p for p in found["problems"] if p["key"] == "pretrained_model_name_or_path")
+    assert "LoRA" in problem["what"]
+
+
+def test_the_card_counts_as_the_trainer_does(page: TrainPage, pictures: Path):
+    values = {
+        "train_data_dir": str(pictures),
+        "resolution": "64",
+        "train_batch_size": 4,
+        "max_train_epochs": 5,
+    }
+    found = page.look({"values": values})
+    assert found["data"]["images"] == 2
+    assert found["length"]["steps"] == 10  # 2 pictures x 3 repeats in batches of 4, 5 times
+    assert found["resolved"]["train_data_dir"] == str(pictures.resolve())
+    assert found["model"] is None
+
+
+def test_steps_left_empty_are_computed_and_shown(page: TrainPage, pictures: Path):
+    found = page.look({"values": {"train_data_dir": str(pictures), "resolution": "64"}})
+    assert found["length"]["steps"] == 1600
+    assert "about 266.7 epochs of 6 steps" in found["length"]["detail"]
+
+
+def test_new_pictures_are_seen_when_asked_again(page: TrainPage, pictures: Path):
+    values = {"train_data_dir": str(pictures), "resolution": "64"}
+    assert page.look({"values": values})["data"]["images"] == 2
+    Image.new("RGB", (64, 64)).save(pictures / "3_sks dog" / "new.png")
+    assert page.look({"values": values, "again": True})["data"]["images"] == 3
+
+
+def test_a_wrong_value_does_not_hide_the_rest(page: TrainPage, pictures: Path):
+    found = page.look(
+        {"values": {"train_data_dir": str(pictures), "resolution": "64", "network_dim": "many"}}
+    )
+    assert found["data"]["images"] == 2
+    assert "network_dim" in [problem["key"] for problem in found["problems"]]
+
+
+def test_only_chosen_folders_are_shown(page: TrainPage, pictures: Path):
+    page.context.allow(pictures)
+    page.context.allow(pictures)
+    page.context.allow(pictures / "missing")
+    assert page.context.allowed[1:] == [str(pictures.resolve())]
+
+
+@pytest.mark.parametrize("id", ["../secret", "/etc", "..", "", "a\0b", None, 7])
+def test_only_runs_of_this_place_are_found(page: TrainPage, id: Any, tmp_path: Path):
+    create_run(tmp_path, "secret", "")
+    assert page.status({"run": id})["run"] is None
+    with pytest.raises(InputError):
+        page.stop({"run": id})
+    with pytest.raises(InputError):
+        page.resume({"run": id})
+
+
+def test_a_run_is_described_and_listed(page: TrainPage):
+    run = create_run(page.context.runs, "my <b>cat</b>", "")
+    assert describe(run)["state"] == "created"
+    assert page.status({})["run"] == run.id
+    listed = runs.RunsPage(page.context).list_all({})["runs"]
+    assert [(one["id"], one["name"]) for one in listed] == [(run.id, "my <b>cat</b>")]
+
+
+def test_presets_are_kept_found_and_not_replaced_unasked(page: TrainPage):
+    kept = page.save_preset({"name": "Mine", "values": {"network_dim": 5, "output_name": "x"}})
+    assert page.read_preset({"id": kept["id"]})["values"] == {"network_dim": 5}
+    again = page.save_preset({"name": "mine", "values": {"network_dim": 6}})
+    assert again["taken"] and again["problems"]
+    page.save_preset({"name": "Mine", "values": {"network_dim": 6}, "replace": True})
+    assert page.read_preset({"id": kept["id"]})["values"] == {"network_dim": 6}
+    with pytest.raises(InputError):
+        page.read_preset({"id": "../../etc/passwd"})
+
+
+def test_every_bundled_preset_can_be_loaded(page: TrainPage):
+    listed = page.presets.listing()
+    assert len(listed) >= 3
+    for preset in listed:
+        assert not preset["broken"], preset
+        assert preset["about"], "a preset says when to use it"
+        assert page.read_preset({"id": preset["id"]})["values"]
+
+
+def test_a_fault_of_ours_becomes_words_for_the_page(capsys: pytest.CaptureFixture[str]):
+    def broken(data: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("inner words")
+
+    answer = callable_from_page(broken)({})
+    assert "inner words" in answer["problems"][0]["what"]
+    assert "Traceback" in answer["problems"][0]["detail"]
+    assert "inner words" in capsys.readouterr().err
+
+
+def test_the_functions_a_script_calls_are_offered():
+    script = (ROOT / "ui" / "assets" / "train.js").read_text(encoding="utf-8")
+    for name in (
+        "open_page",
+        "look",
+        "status",
+        "start",
+        "stop",
+        "resume",
+        "read_preset",
+        "save_preset",
+        "texts",
+    ):
+        assert callable(getattr(train.TrainPage, name))
+        assert f"server.{name}(" in script or name in ("start", "stop", "resume")

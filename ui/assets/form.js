@@ -1,0 +1,409 @@
+// A settings form drawn from a schema. Everything here happens in the browser: search, views,
+// hiding by rule, marks, resets and checks of a single value. The server is asked only about the
+// whole (see train.js).
+//
+// makeForm(root, schema, text, onChange) -> {values, set, problems, jump, family, recent, flush}
+//   schema: {first: [key], method, groups: [{id, title, help, options: [{key, type, default, ...}]}]}
+//   text(key, parts): a text of the page
+//   onChange(values): called after edits with {key: value} of all that differs from its default
+function makeForm(root, schema, text, onChange) {
+  const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+  const rows = new Map(); // key -> {spec, row, input, value, problem}
+  let family = null;
+  let view = "basic";
+  let query = "";
+  let timer = 0;
+
+  const make = (tag, attributes = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value === true) node.setAttribute(name, "");
+      else if (value !== false && value != null) node.setAttribute(name, value);
+    }
+    node.append(...children.filter((child) => child != null));
+    return node;
+  };
+
+  // ---- values -------------------------------------------------------------------------------
+  const isNumber = (spec) => spec.kind === "int" || spec.kind === "float" || spec.kind === "steps";
+  const blank = (value) => value === null || value === undefined || value === "";
+
+  function same(spec, a, b) {
+    if (blank(a) && blank(b)) return true;
+    if (blank(a) || blank(b)) return false;
+    if (isNumber(spec) && NUMBER.test(a) && NUMBER.test(b)) return Number(a) === Number(b);
+    return String(a) === String(b);
+  }
+
+  // What stands in a field -> its value: 0 stays 0, empty stays empty, and what is not a number
+  // stays as typed so that the message can quote it.
+  function read(spec, input) {
+    if (spec.kind === "bool") return input.checked;
+    let typed = input.value;
+    if (spec.path) typed = typed.trim().replace(/^"(.*)"$/, "$1");
+    if (spec.kind === "choice") return spec.choices.find((choice) => String(choice) === typed) ?? (typed || null);
+    if (isNumber(spec)) {
+      typed = typed.trim().replace(",", ".");
+      if (typed === "") return null;
+      return NUMBER.test(typed) && !unsafe(spec, typed) ? Number(typed) : typed;
+    }
+    return typed.trim() === "" && spec.optional ? null : typed;
+  }
+
+  // Whole numbers that a browser would round travel as text.
+  const unsafe = (spec, typed) => spec.kind === "int" && !Number.isSafeInteger(Number(typed));
+
+  const shown = (spec, value) => (blank(value) ? "" : String(value));
+
+  function write(field, value) {
+    const { spec, input } = field;
+    field.value = value;
+    if (spec.kind === "bool") input.checked = Boolean(value);
+    else if (input.value !== shown(spec, value)) {
+      if (spec.kind === "choice" && ![...input.options].some((o) => o.value === shown(spec, value))) {
+        input.append(make("option", { value: shown(spec, value) }, shown(spec, value)));
+      }
+      input.value = shown(spec, value);
+    }
+    mark(field);
+  }
+
+  const effective = (key) => {
+    const field = rows.get(key);
+    return blank(field.value) ? field.spec.default : field.value;
+  };
+
+  const changed = (field) =>
+    // An empty number field means its default, never zero.
+    !(isNumber(field.spec) && blank(field.value)) && !same(field.spec, field.value, field.spec.default);
+
+  function values() {
+    const found = {};
+    for (const [key, field] of rows) if (changed(field)) found[key] = field.value;
+    return found;
+  }
+
+  // ---- checks of one value ------------------------------------------------------------------
+  function complaint(spec, value) {
+    if (!isNumber(spec) || blank(value)) return "";
+    if (spec.kind === "steps" && /^\d+(\.\d+)?\s*%$/.test(value)) return "";
+    if (typeof value === "string" && !NUMBER.test(value)) return text("form.not_number", { value });
+    const number = Number(value);
+    if (spec.kind === "int" && !Number.isInteger(number)) return text("form.not_whole", { value });
+    const { min, max } = spec;
+    const bad = (min != null && (spec.min_open ? number <= min : number < min)) || (max != null && (spec.max_open ? number >= max : number > max));
+    return bad ? text("form.out_of_range", { value, range: rangeText(spec) }) : "";
+  }
+
+  function rangeText({ min, max, min_open, max_open }) {
+    const a = min == null ? "" : text(min_open ? "form.above" : "form.from", { value: brief(min) });
+    const b = max == null ? "" : text(max_open ? "form.below" : "form.to", { value: brief(max) });
+    return [a, b].filter(Boolean).join(" ");
+  }
+
+  const brief = (n) => (Math.abs(n) >= 1e9 ? n.toExponential(1) : String(n));
+
+  // ---- drawing ------------------------------------------------------------------------------
+  function drawInput(spec) {
+    const id = "opt-" + spec.key;
+    const common = { id, name: spec.key, autocomplete: "off", spellcheck: spec.multiline ? null : "false",
+      "aria-describedby": `${id}-problem ${id}-help` };
+    if (spec.kind === "bool") return make("input", { ...common, type: "checkbox", role: "switch" });
+    if (spec.multiline) return make("textarea", { ...common, rows: 3, placeholder: spec.placeholder });
+    if (spec.kind === "choice") {
+      const select = make("select", { ...common, class: "at-select" });
+      if (spec.optional) select.append(make("option", { value: "" }, text("form.automatic")));
+      for (const choice of spec.choices) select.append(make("option", { value: choice }, String(choice)));
+      return select;
+    }
+    const hint = spec.placeholder ?? (blank(spec.default) ? (spec.optional && isNumber(spec) ? text("form.automatic") : "") : String(spec.default));
+    return make("input", { ...common, type: "text", placeholder: hint,
+      inputmode: isNumber(spec) ? "decimal" : null, list: spec.suggestions.length || spec.path ? id + "-list" : null });
+  }
+
+  function drawRow(spec) {
+    const id = "opt-" + spec.key;
+    const input = drawInput(spec);
+    const label = make("label", { for: id }, spec.label);
+    const about = make("button", { type: "button", class: "at-about", "aria-label": text("form.about", { label: spec.label }), "aria-expanded": "false", "data-do": "about" }, "?");
+    const reset = make("button", { type: "button", class: "at-reset", hidden: true, "aria-label": text("form.reset", { label: spec.label }), title: text("form.reset_to", { value: spec.kind === "bool" ? text(spec.default ? "form.on" : "form.off") : shown(spec, spec.default) || text("form.empty") }), "data-do": "reset" }, "\u21ba");
+    const unit = spec.unit && spec.kind !== "bool" ? make("span", { class: "at-unit", "aria-hidden": "true" }, spec.unit) : null;
+    const paste = spec.path && navigator.clipboard?.readText ? make("button", { type: "button", class: "at-paste", "data-do": "paste", "aria-label": text("form.paste_into", { label: spec.label }) }, text("form.paste")) : null;
+    const list = spec.suggestions.length || spec.path ? make("datalist", { id: id + "-list" }, ...spec.suggestions.map((value) => make("option", { value }))) : null;
+    const head = make("div", { class: "at-label" }, label, about, reset);
+    const control = make("div", { class: "at-control" }, input, unit, paste, list);
+    const row = make("div", { class: "at-field at-" + spec.kind + (spec.multiline || spec.path ? " at-wide" : ""), "data-key": spec.key },
+      ...(spec.kind === "bool" ? [make("div", { class: "at-switch" }, input, head)] : [head, control]),
+      make("p", { class: "at-help", id: id + "-help" }, spec.help),
+      spec.path ? make("p", { class: "at-resolved", hidden: true }) : null,
+      make("p", { class: "at-problem", id: id + "-problem", role: "alert", hidden: true }));
+    const field = { spec, row, input, value: spec.default };
+    rows.set(spec.key, field);
+    return row;
+  }
+
+  function drawSection(id, title, help, specs) {
+    const count = make("span", { class: "at-count", hidden: true });
+    return make("section", { class: "at-section", id: "sec-" + id, "data-section": id, "aria-label": title },
+      make("header", {}, make("h2", {}, title, count), make("p", {}, help)),
+      make("div", { class: "at-grid" }, ...specs.map(drawRow)));
+  }
+
+  // An option says only what differs from these.
+  const plain = { optional: false, unit: "", choices: [], suggestions: [], path: null, show_if: [], families: [], methods: [], note: "", multiline: false };
+  const fill = (group) => (option) => ({ ...plain, ...option, kind: option.type, section: group.id, default: Array.isArray(option.default) ? option.default.join(" ") : option.default });
+  const fields = schema.groups.flatMap((group) => group.options.map(fill(group)));
+  const byKey = new Map(fields.map((spec) => [spec.key, spec]));
+  const first = new Set(schema.first);
+  const tools = root.querySelector(".at-tools");
+  const index = root.querySelector(".at-index");
+  const place = root.querySelector(".at-sections");
+  place.append(drawSection("first", text("form.first"), text("form.first_help"), schema.first.map((key) => byKey.get(key))));
+  for (const section of schema.groups) {
+    const specs = fields.filter((spec) => spec.section === section.id && !first.has(spec.key));
+    if (!specs.length) continue;
+    place.append(drawSection(section.id, section.title, section.help, specs));
+    index.append(make("a", { href: "#sec-" + section.id, "data-go": section.id }, section.title));
+  }
+  const nothing = make("p", { class: "at-nothing", hidden: true }, text("form.nothing"));
+  place.append(nothing);
+
+  // ---- rules, marks, views ------------------------------------------------------------------
+  const applies = ({ families, methods, show_if }) =>
+    (!family || !families.length || families.includes(family)) &&
+    (!methods.length || methods.includes(schema.method)) &&
+    show_if.every(([key, allowed]) => !rows.has(key) || allowed.includes(effective(key)));
+
+  const words = new Map();
+  const matches = (spec) => {
+    if (!words.has(spec.key)) words.set(spec.key, [spec.key, spec.key.replaceAll("_", " "), spec.label, spec.help, spec.note].join("\n").toLowerCase());
+    return query.split(/\s+/).every((word) => words.get(spec.key).includes(word));
+  };
+
+  function visible(field) {
+    if (field.forced) return true;
+    if (!applies(field.spec)) return false;
+    if (query) return matches(field.spec);
+    if (view === "all") return true;
+    return view === "changed" ? changed(field) : first.has(field.spec.key);
+  }
+
+  function mark(field) {
+    const is = changed(field);
+    field.row.classList.toggle("at-changed", is);
+    field.row.querySelector(".at-reset").hidden = !is;
+  }
+
+  function arrange() {
+    let any = false;
+    for (const field of rows.values()) field.row.hidden = !visible(field);
+    for (const section of place.querySelectorAll(".at-section")) {
+      const shownRows = section.querySelectorAll(".at-field:not([hidden])").length;
+      section.hidden = !shownRows;
+      any = any || shownRows > 0;
+      const count = section.querySelectorAll(".at-field.at-changed:not([hidden])").length;
+      const badge = section.querySelector(".at-count");
+      badge.hidden = !count || view === "changed";
+      badge.textContent = text("form.changed_count", { n: count });
+      const link = index.querySelector(`[data-go="${section.dataset.section}"]`);
+      if (link) link.hidden = section.hidden;
+    }
+    nothing.hidden = any;
+    index.hidden = view !== "all" || Boolean(query);
+    root.dataset.view = query ? "search" : view;
+    const beyond = [...rows.values()].filter((f) => changed(f)).length;
+    for (const button of tools.querySelectorAll("[data-view]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.view === view && !query));
+      if (button.dataset.view === "changed") button.querySelector("b").textContent = beyond || "";
+    }
+  }
+
+  function show(name) {
+    view = name;
+    query = "";
+    tools.querySelector("input").value = "";
+    for (const field of rows.values()) field.forced = false;
+    arrange();
+  }
+
+  // ---- problems -----------------------------------------------------------------------------
+  function complain(field, message) {
+    const place = field.row.querySelector(".at-problem");
+    if (field.problem === message) return;
+    field.problem = message;
+    place.textContent = message;
+    place.hidden = !message;
+    field.row.classList.toggle("at-bad", Boolean(message));
+    field.input.setAttribute("aria-invalid", String(Boolean(message)));
+  }
+
+  // Messages come as half sentences.
+  const sentence = (part) => part[0].toUpperCase() + part.slice(1) + (/[.!?:]$/.test(part) ? "" : ".");
+
+  function problems(list) {
+    const said = new Map();
+    for (const item of list) {
+      if (!rows.has(item.key)) continue;
+      const words = [item.what, item.why, item.next].filter(Boolean).map(sentence).join(" ");
+      said.set(item.key, said.has(item.key) ? said.get(item.key) + " " + words : words);
+    }
+    for (const [key, field] of rows) complain(field, said.get(key) ?? complaint(field.spec, field.value));
+  }
+
+  function jump(key) {
+    const field = rows.get(key);
+    if (!field) return;
+    if (!visible(field)) show("all");
+    if (!visible(field)) field.forced = true;
+    arrange();
+    field.row.scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    field.input.focus({ preventScroll: true });
+  }
+
+  // ---- the words behind a label -------------------------------------------------------------
+  const card = make("div", { class: "at-card-about", role: "tooltip", hidden: true });
+  root.append(card);
+  let openAbout = null;
+
+  function closeAbout() {
+    openAbout?.setAttribute("aria-expanded", "false");
+    openAbout = null;
+    card.hidden = true;
+  }
+
+  function about(button, spec) {
+    if (openAbout === button) return closeAbout();
+    closeAbout();
+    const facts = [
+      [text("form.real_name"), make("code", {}, spec.key)],
+      spec.unit && [text("form.unit"), spec.unit],
+      rangeText(spec) && [text("form.range"), rangeText(spec)],
+      [text("form.default"), spec.kind === "bool" ? text(spec.default ? "form.on" : "form.off") : shown(spec, spec.default) || text("form.empty")],
+    ].filter(Boolean);
+    card.replaceChildren(make("p", {}, spec.help), spec.note ? make("p", {}, spec.note) : "",
+      make("dl", {}, ...facts.flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])));
+    card.hidden = false;
+    const base = root.getBoundingClientRect();
+    const spot = button.getBoundingClientRect();
+    card.style.top = spot.bottom - base.top + 6 + "px";
+    card.style.left = Math.max(0, Math.min(spot.left - base.left - 24, base.width - card.offsetWidth)) + "px";
+    openAbout = button;
+    button.setAttribute("aria-expanded", "true");
+  }
+
+  // ---- events -------------------------------------------------------------------------------
+  function flush() {
+    clearTimeout(timer);
+    timer = 0;
+    onChange(values());
+  }
+
+  // A half-typed path is not worth a look at the disk.
+  function edited(field) {
+    mark(field);
+    arrangeSoon();
+    clearTimeout(timer);
+    timer = setTimeout(flush, field.spec.path ? 900 : 250);
+  }
+
+  let frame = 0;
+  const arrangeSoon = () => {
+    frame ||= requestAnimationFrame(() => { frame = 0; arrange(); });
+  };
+
+  const fieldOf = (node) => rows.get(node.closest?.("[data-key]")?.dataset.key);
+
+  root.addEventListener("input", (event) => {
+    if (event.target.type === "search") {
+      query = event.target.value.trim().toLowerCase();
+      return arrange();
+    }
+    const field = fieldOf(event.target);
+    if (!field) return;
+    field.value = read(field.spec, field.input);
+    if (view === "changed") field.forced = true; // it stays while it is being edited
+    if (field.problem) complain(field, complaint(field.spec, field.value));
+    edited(field);
+  });
+
+  root.addEventListener("change", (event) => {
+    const field = fieldOf(event.target);
+    if (!field || event.target !== field.input) return;
+    field.value = read(field.spec, field.input);
+    if (field.spec.path || isNumber(field.spec)) field.input.value = shown(field.spec, field.value);
+    complain(field, complaint(field.spec, field.value));
+    mark(field);
+    arrangeSoon();
+    flush();
+  });
+
+  root.addEventListener("click", (event) => {
+    const go = event.target.closest("[data-go]");
+    if (go) {
+      event.preventDefault();
+      return place.querySelector("#sec-" + go.dataset.go).scrollIntoView({ block: "start", behavior: "smooth" });
+    }
+    const switched = event.target.closest(".at-tools [data-view]");
+    if (switched) return show(switched.dataset.view);
+    const button = event.target.closest("[data-do]");
+    const field = button && fieldOf(button);
+    if (!field) return;
+    if (button.dataset.do === "about") about(button, field.spec);
+    if (button.dataset.do === "reset") {
+      write(field, field.spec.default);
+      complain(field, "");
+      field.input.focus();
+      edited(field);
+    }
+    if (button.dataset.do === "paste") {
+      navigator.clipboard.readText().then((found) => {
+        field.input.value = found.split("\n")[0];
+        field.input.dispatchEvent(new Event("change", { bubbles: true }));
+      }, () => field.input.focus());
+    }
+  });
+
+  document.addEventListener("click", (event) => {
+    if (openAbout && !event.target.closest?.(".at-about, .at-card-about")) closeAbout();
+  });
+  root.addEventListener("keydown", (event) => event.key === "Escape" && closeAbout());
+
+  arrange();
+  return {
+    values,
+    flush,
+    jump,
+    problems,
+    show,
+    // Set every field: what `next` lacks goes to its default. Nothing is reported back.
+    set(next) {
+      for (const [key, field] of rows) {
+        field.forced = false;
+        write(field, next[key] ?? field.spec.default);
+        complain(field, complaint(field.spec, field.value));
+      }
+      arrange();
+    },
+    family(name) {
+      if (name === family) return;
+      family = name;
+      arrange();
+    },
+    // {key: path}: what a path means on the server, shown where it differs from what was typed.
+    resolved(found) {
+      for (const [key, field] of rows) {
+        const line = field.row.querySelector(".at-resolved");
+        if (!line) continue;
+        line.hidden = !found[key] || found[key] === field.value;
+        line.textContent = line.hidden ? "" : "\u2192 " + found[key];
+      }
+    },
+    recent(found) {
+      for (const [key, list] of Object.entries(found)) {
+        const target = rows.has(key) && rows.get(key).row.querySelector("datalist");
+        if (target) target.replaceChildren(...list.map((value) => make("option", { value })));
+      }
+    },
+    spec: (key) => rows.get(key)?.spec,
+  };
+}

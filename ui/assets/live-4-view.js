@@ -1,0 +1,248 @@
+// The live panel, part 4 of 4: figures, messages, files and log, and what happens when an update comes.
+
+// ---- figures -------------------------------------------------------------------------------------
+
+const figures = {};
+const figure = (key, wide) => {
+  const value = make("dd");
+  const main = make("span", "lv-value", "–");
+  const small = make("span", "lv-small");
+  const spark = svg("svg", { class: "lv-spark", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": "true" });
+  put(value, main, small);
+  if (wide) value.append(spark);
+  put(ui.figures, put(make("div", wide ? "lv-figure lv-wide" : "lv-figure"), make("dt", "", say(key)), value));
+  figures[key] = { main, small, spark };
+};
+["step", "epoch", "left", "speed"].forEach((key) => figure(key, false));
+["loss", "learning_rate", "grad_norm", "memory"].forEach((key) => figure(key, true));
+const show = (key, main, small) => {
+  setText(figures[key].main, main);
+  setText(figures[key].small, small || "");
+};
+
+const speed = (seconds) => {
+  if (!seconds) return ["–", ""];
+  return seconds > 1 ? [number(seconds), say("per_step")] : [number(1 / seconds), say("per_second")];
+};
+const drawFigures = (view) => {
+  const now = view.figures;
+  const [pace, unit] = speed(now.seconds);
+  const images = now.images ? `${unit} · ${number(now.images)} ${say("images_per_second")}` : unit;
+  show("step", now.step.toLocaleString(), now.total ? say("of", { total: now.total.toLocaleString() }) : "");
+  show("epoch", now.epoch ? String(now.epoch) : "–", now.epochs ? say("of", { total: now.epochs }) : "");
+  show("left", duration(now.left));
+  show("speed", pace, images);
+  show("loss", fixed(now.smooth), now.loss === null ? "" : `${say("raw")} ${fixed(now.loss)}`);
+  const rates = Object.entries(now.lr);
+  const same = new Set(rates.map(([, value]) => value)).size < 2;
+  show("learning_rate", rates.length ? rate(rates[0][1]) : "–", same ? "" : [rates[0][0], ...rates.slice(1).map(([name, value]) => `${name} ${rate(value)}`)].join(" · "));
+  show("grad_norm", number(now.grad));
+  show("memory", now.memory ? `${number(now.memory / 2 ** 30)} GiB` : "–");
+  figures.memory.main.closest(".lv-figure").hidden = !now.memory;
+  drawSpark(figures.loss.spark, view.chart.smooth);
+  drawSpark(figures.learning_rate.spark, view.chart.lr);
+  drawSpark(figures.grad_norm.spark, view.chart.grad);
+};
+const drawSpark = (node, values) => {
+  const known = (values || []).filter((value) => value !== null);
+  if (known.length < 2) return node.replaceChildren();
+  const low = Math.min(...known);
+  const span = Math.max(...known) - low || 1;
+  const points = known.map((value, i) => `${((i / (known.length - 1)) * 100).toFixed(1)},${(18.5 - ((value - low) / span) * 17).toFixed(1)}`);
+  node.replaceChildren(svg("polyline", { points: points.join(" "), "vector-effect": "non-scaling-stroke" }));
+};
+
+// ---- state, phase, progress ----------------------------------------------------------------------
+
+let shown = null;
+let heard = 0;
+const drawHead = (view) => {
+  ui.badge.dataset.state = view.state;
+  setText(ui.badge, say(view.state));
+  setText(ui.name, view.name);
+  ui.name.title = view.name;
+  setText(ui.hint, view.resumable ? say("resumable") : "");
+  const now = view.figures;
+  const [, , done, goal, unit] = view.phase;
+  const title = titleOf(view.phase);
+  const counted = goal > 0 ? `${title} · ${number(done)} / ${number(goal)}${unit ? ` ${unit}` : ""}` : title;
+  const ended = !view.active && view.state !== "created";
+  const text = view.catching_up ? say("catching_up") : ended ? "" : counted;
+  setText(ui.phase, text || say(view.state));
+  const share = now.step > 0 && now.total > 0 ? now.step / now.total : goal > 0 ? done / goal : null;
+  drawBar(view, share, text);
+  drawTime();
+};
+const titleOf = ([name, title]) => title || words[`live.phase_${name}`] || name;
+const drawBar = (view, share, text) => {
+  const percent = share === null ? null : Math.min(100, Math.max(0, share * 100));
+  const unknown = percent === null && view.active;
+  ui.bar.classList.toggle("lv-unknown", unknown && !still.matches);
+  ui.bar.dataset.state = view.state;
+  ui.fill.style.width = percent === null ? "" : `${percent.toFixed(2)}%`;
+  ui.bar.setAttribute("aria-label", text || say(view.state));
+  if (percent === null) ui.bar.removeAttribute("aria-valuenow");
+  else ui.bar.setAttribute("aria-valuenow", percent.toFixed(0));
+  setText(ui.left, percent === null ? "" : `${percent < 10 ? percent.toFixed(1) : Math.floor(percent)} %`);
+};
+const drawTime = () => {
+  if (!shown || !shown.started) return setText(ui.time, "");
+  const age = (Date.now() - heard) / 1000;
+  const end = shown.active ? shown.now + Math.min(age, 20) : shown.ended || shown.now;
+  setText(ui.time, `${say(shown.active ? "elapsed" : "took")} ${duration(end - shown.started)}`);
+};
+const speak = onChange((facts) => setText(ui.spoken, facts.filter(Boolean).join(". ")));
+
+// ---- messages ------------------------------------------------------------------------------------
+
+const opened = new Set();
+const drawMessages = onChange((messages) => {
+  // What ended the run stands on top; the rest has its place below, so that nothing moves while one looks.
+  const [ending, rest] = [messages.filter((entry) => entry.kind === "error"), messages.filter((entry) => entry.kind !== "error")];
+  ui.ending.replaceChildren(...ending.map(message));
+  ui.ending.hidden = ending.length === 0;
+  ui.messages.replaceChildren(...rest.map(message));
+  messagePart.hidden = rest.length === 0;
+  const warnings = rest.filter((entry) => entry.kind === "warning").length;
+  setText(ui.jump, warnings === 1 ? say("one_warning") : say("warnings", { count: warnings }));
+  ui.jump.hidden = warnings === 0;
+});
+const message = (entry) => {
+  const { kind, text, problem = {}, count } = entry;
+  const box = make("article", "lv-message");
+  box.dataset.kind = kind;
+  const head = problem.what || text;
+  const line = put(make("p", "lv-what"), make("strong", "lv-kind", say(kind)), " ", head);
+  if (count > 1) line.append(make("span", "lv-small", say("times", { count })));
+  box.append(line);
+  for (const key of ["where", "why", "next"])
+    if (problem[key]) box.append(make("p", `lv-${key}`, key === "next" ? `→ ${problem[key]}` : problem[key]));
+  if (problem.detail) box.append(detailsOf(problem.detail, `${kind}${head}`));
+  if (kind !== "note") {
+    const all = [head, problem.where, problem.why, problem.next, problem.detail].filter(Boolean).join("\n");
+    const press = button("lv-button lv-copy", say("copy"), () => copy(all, press));
+    box.append(press);
+  }
+  return box;
+};
+const detailsOf = (text, key) => {
+  const box = put(make("details"), make("summary", "", say("details")), make("pre", "lv-detail", text));
+  box.open = opened.has(key);
+  box.addEventListener("toggle", () => (box.open ? opened.add(key) : opened.delete(key)));
+  return box;
+};
+
+// ---- files, plan, log ----------------------------------------------------------------------------
+
+const drawSaved = onChange(([saved, result]) => {
+  const rows = [...saved].reverse().map((file) => {
+    const name = file.path.split(/[\\/]/).pop();
+    const kind = !words[`live.kind_${file.kind}`] ? file.kind : say(`kind_${file.kind}`, { step: file.step.toLocaleString(), epoch: file.epoch });
+    const press = button("lv-button", say("copy"), () => copy(file.path, press));
+    press.setAttribute("aria-label", `${say("copy")}: ${file.path}`);
+    const row = put(make("li"), put(make("div"), make("span", "lv-file", name), make("span", "lv-small", kind)), press);
+    row.title = file.path;
+    row.classList.toggle("lv-final", file.kind === "result" || file.path === result);
+    return row;
+  });
+  ui.saved.replaceChildren(...rows);
+  ui.saved.hidden = rows.length === 0;
+  ui.savedEmpty.hidden = rows.length > 0;
+});
+const drawPlan = onChange((plan) => {
+  ui.plan.replaceChildren(...plan.map(([key, value]) => put(make("div"), make("dt", "", key), make("dd", "", value))));
+  planBox.hidden = plan.length === 0;
+});
+
+let log = { run: null, from: null, lines: new Map(), end: 0, asked: false };
+const logLines = () => [...log.lines.keys()].sort((a, b) => a - b).map((key) => log.lines.get(key));
+const takeLines = (start, lines) => lines.forEach((line, i) => log.lines.set(start + i, line));
+const drawLog = (view) => {
+  const news = view.log;
+  if (log.run !== view.run || log.from !== news.from) log = { run: view.run, from: news.from, lines: new Map(), end: 0, asked: false };
+  takeLines(news.start, news.lines);
+  log.end = news.start + news.lines.length;
+  for (const key of log.lines.keys()) if (key < log.end - 400 || key >= log.end) log.lines.delete(key);
+  ui.logFull.href = `${gradioRoot}${view.base}log.txt`;
+  setText(ui.logLast, news.lines[news.lines.length - 1] || say("log_empty"));
+  if (logBox.open) fillLog(news.oldest);
+};
+// What is older than the last update's lines is fetched once, when somebody looks.
+const fillLog = async (oldest) => {
+  const [mine, first] = [log, Math.min(...log.lines.keys(), log.end)];
+  const gaps = log.lines.size < log.end - Math.max(oldest, log.end - 400);
+  if (gaps && !log.asked && first > oldest - 1 && server.live_log) {
+    log.asked = true;
+    try {
+      const got = await server.live_log([log.run, oldest]);
+      if (mine === log) got.lines.forEach((line, i) => got.start + i < log.end && log.lines.set(got.start + i, line));
+    } catch (gone) {
+      log.asked = false;
+    }
+    if (mine === log) log.asked = false;
+  }
+  paintLog();
+};
+const LEVELS = [
+  ["lv-bad", /\b(error|traceback|exception|fatal)\b/i],
+  ["lv-warn", /\bwarn(ing)?\b/i],
+];
+const paintLog = onChangeOf(
+  () => logLines(),
+  (lines) => {
+    const atEnd = ui.log.scrollTop + ui.log.clientHeight >= ui.log.scrollHeight - 24;
+    const rows = lines.map((line) => {
+      const level = LEVELS.find(([, pattern]) => pattern.test(line));
+      return make("div", level ? level[0] : "", line || " ");
+    });
+    ui.log.replaceChildren(...rows);
+    if (atEnd) ui.log.scrollTop = ui.log.scrollHeight;
+  },
+);
+function onChangeOf(get, draw) {
+  const update = onChange(draw);
+  return () => update(get());
+}
+logBox.addEventListener("toggle", async () => {
+  if (!logBox.open || !shown) return;
+  await fillLog(shown.log.oldest);
+  ui.log.scrollTop = ui.log.scrollHeight;
+});
+
+// ---- updates -------------------------------------------------------------------------------------
+
+const update = () => {
+  const view = props.value;
+  const has = Boolean(view && view.run);
+  ui.empty.hidden = has;
+  ui.body.hidden = !has;
+  heard = Date.now();
+  ui.lost.hidden = true;
+  shown = has ? JSON.parse(JSON.stringify(view)) : null;
+  if (!has) return;
+  root.dataset.run = view.run;
+  root.dataset.state = view.state;
+  drawHead(shown);
+  drawFigures(shown);
+  const worst = shown.messages.find((entry) => entry.kind === "error");
+  speak([say(shown.state), shown.active ? titleOf(shown.phase) : "", worst && worst.problem ? worst.problem.what : ""]);
+  drawMessages(shown.messages);
+  chart.data = shown.chart;
+  drawChart();
+  drawSamples(shown.samples, shown);
+  drawSaved([shown.saved, shown.result]);
+  drawPlan(shown.plan);
+  drawLog(shown);
+};
+watch("value", update);
+update();
+const clock = setInterval(() => {
+  if (!root.isConnected) return clearInterval(clock);
+  if (!shown || !shown.active) return;
+  drawTime();
+  ui.lost.hidden = document.hidden || Date.now() - heard < 15000;
+}, 1000);
+// A tab that was asleep hears again with its next update; until then it should not cry wolf.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) heard = Math.max(heard, Date.now() - 10000);
+});

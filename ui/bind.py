@@ -1,0 +1,86 @@
+"""Fields of a form <-> settings, by key and never by position.
+
+A form gives ``{key: value}`` of what differs from the defaults, in the words JSON has: lists of
+texts are one line as in a shell, sizes are ``"512"`` or ``"512,768"``, an empty field is None.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from backend.settings import Settings, declarations
+from backend.settings.declare import Declared
+from backend.settings.settings import Reading, read_values
+
+Values = dict[str, Any]
+
+
+def read(values: Mapping[str, Any]) -> Reading:
+    """Settings as far as the form's values can be read, and every problem with the rest.
+
+    Lets the page go on showing what it can while one field is wrong.
+    """
+    return read_values(_prepared(values))
+
+
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """Settings with these values over the defaults.
+
+    Raises:
+        InputError: a key is unknown or a value cannot be what its option takes; all of them at once.
+    """
+    return Settings.from_flat(_prepared(values))
+
+
+def _prepared(values: Mapping[str, Any]) -> Values:
+    """Without empty fields, and with ``~`` as this machine means it."""
+    found = {key: value for key, value in values.items() if value is not None}
+    for key, value in found.items():
+        option = declarations().get(key)
+        if option and option.info.path and isinstance(value, str) and value.strip().startswith("~"):
+            found[key] = os.path.expanduser(value.strip())  # noqa: PTH111 - pathlib raises for unknown users
+    return found
+
+
+def wire(option: Declared, value: Any) -> Any:
+    """One value as a form shows it: what a person would type, or None for an empty field."""
+    if value is None:
+        return None
+    if option.kind == "textlist" and isinstance(value, (list, tuple)):
+        return shlex.join(value)
+    if option.kind == "resolution":
+        sides = str(value).strip("()[]").replace(" ", "").split(",")
+        return sides[0] if len(set(sides)) == 1 else ",".join(sides)
+    return value
+
+
+def wire_values(values: Mapping[str, Any]) -> Values:
+    """Values by key as a form shows them; keys that are no options are left out."""
+    known = declarations()
+    return {key: wire(known[key], value) for key, value in values.items() if key in known}
+
+
+def own_keys() -> list[str]:
+    """Options that belong to one person's work, which loading a preset leaves alone."""
+    return [
+        key
+        for key, option in declarations().items()
+        if option.info.per_run or option.info.path or option.info.secret or option.info.multiline
+    ]
+
+
+def command_line(settings: Settings) -> str:
+    """The command that trains with these settings from a terminal in Atelier's folder."""
+    words = ["python", "tools/train_network.py"]
+    for key, value in settings.changed().items():
+        if isinstance(value, bool):
+            words.append(f"--{key}" if value else f"--{key}=false")
+        elif isinstance(value, list):
+            words += [f"--{key}", *map(str, value)]
+        else:
+            words.append(f"--{key}={value}")
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -1,0 +1,38 @@
+"""What every tab of the page needs to know: where things are kept, and for whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backend.system.paths import home, runs_root
+from ui.drafts import Drafts
+
+
+@dataclass(frozen=True)
+class Context:
+    """Places of this server. One is made by ``app.py`` and given to each tab's ``build``."""
+
+    home: Path
+    """Atelier's own folder: presets of the user, drafts, settings."""
+    runs: Path
+    """Folder of run folders."""
+    drafts: Drafts
+    allowed: list[str] = field(default_factory=list)
+    """Folders whose files may be shown in the page; Gradio holds this same list."""
+
+    def allow(self, folder: Path) -> None:
+        """Let the page show pictures of a folder the person chose."""
+        place = str(folder.resolve())
+        if folder.is_dir() and place not in self.allowed:
+            self.allowed.append(place)
+
+
+def open_context() -> Context:
+    """The places as the environment gives them (``ATELIER_HOME``, ``ATELIER_RUNS``)."""
+    runs = runs_root()
+    runs.mkdir(parents=True, exist_ok=True)
+    outputs = home() / "outputs"
+    return Context(
+        home(), runs, Drafts(home() / ".atelier" / "drafts"), [str(runs.resolve()), str(outputs.resolve())]
+    )

@@ -1,0 +1,73 @@
+"""The settings form: one HTML component drawn from the settings schema.
+
+Hundreds of single Gradio fields cost seconds of browser time; this one component gets the schema
+as JSON, draws native inputs, and searches, hides, marks and resets in the browser. Its value is
+``{key: value}`` of everything that differs from the defaults.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from backend.settings import schema
+from ui.bind import own_keys
+from ui.i18n import t, texts
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of ``ui/assets`` as text."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+@cache
+def filled(name: str) -> str:
+    """An HTML file of ``ui/assets`` with its ``[[keys]]`` replaced by texts."""
+    return re.sub(r"\[\[([a-z_.]+)\]\]", lambda found: html.escape(t(found[1])), asset(name))
+
+
+def form_schema(first: Sequence[str], method: str) -> dict[str, Any]:
+    """The whole form: ``first`` are the keys of the essentials, in order."""
+    return {"first": list(first), "method": method, "own": own_keys(), "groups": schema()["groups"]}
+
+
+def settings_page(
+    template: str,
+    script: str,
+    first: Sequence[str],
+    method: str,
+    calls: Sequence[Callable[..., Any]],
+    elem_id: str,
+    text_prefixes: Sequence[str],
+) -> gr.HTML:
+    """A page around a form.
+
+    Args:
+        template: HTML with the elements that ``form.js`` and ``script`` fill.
+        script: file name in ``ui/assets`` of the page's own behaviour.
+        first: options shown in the basic view.
+        method: training method, for the rules on what applies.
+        calls: functions of the server that the script may call, by their names.
+        text_prefixes: texts the scripts need.
+    """
+    return gr.HTML(
+        value={},
+        html_template=template,
+        js_on_load=asset("form.js") + asset(script),
+        server_functions=list(calls),
+        elem_id=elem_id,
+        elem_classes=["at-page"],
+        apply_default_css=False,
+        schema=json.dumps(form_schema(first, method), ensure_ascii=False),
+        texts=json.dumps(texts(*text_prefixes), ensure_ascii=False),
+    )
