@@ -92,7 +92,7 @@ def read_header(path: Path) -> Header:
 def file_size(path: Path) -> int:
     """Bytes of a file; raises InputError where there is no readable file."""
     if path.is_dir():
-        raise InputError(f"**{path}** is a folder; a model file is needed here", where=str(path))
+        raise InputError(f"{path} is a folder; a model file is needed here", where=str(path))
     try:
         with path.open("rb"):
             return path.stat().st_size
@@ -100,7 +100,7 @@ def file_size(path: Path) -> int:
         raise missing(path) from None
     except OSError as error:
         raise InputError(
-            f"**{path.name}** cannot be read ({(error.strerror or str(error)).lower()})",
+            f"{path.name} cannot be read ({(error.strerror or str(error)).lower()})",
             where=str(path),
             next="give this user the right to read it, or copy it elsewhere",
         ) from error
@@ -115,9 +115,9 @@ def missing(path: Path) -> InputError:
         names = [entry.name for entry in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     return InputError(
-        f"Model not found: **{path}**",
+        f"Model not found: {path}",
         why="" if path.parent.is_dir() else f"the folder {path.parent} does not exist either",
-        next=f"Did you mean **{near[0]}**?" if near else "check the path",
+        next=f"Did you mean {near[0]}?" if near else "check the path",
     )
 
 
@@ -217,7 +217,7 @@ def _check_layout(path: Path, tensors: Mapping[str, TensorInfo], base: int, size
 
 def _damaged(path: Path, detail: str) -> InputError:
     return InputError(
-        f"**{path.name}** is damaged (header)",
+        f"{path.name} is damaged (header)",
         where=str(path),
         why=detail,
         next="Download it again and compare its size with the one the source names",
@@ -226,8 +226,7 @@ def _damaged(path: Path, detail: str) -> InputError:
 
 def _cut_short(path: Path, size: int, needed: int) -> InputError:
     return InputError(
-        f"**{path.name}** is cut short: file ends at **{readable_size(size)}**, "
-        f"header needs **{readable_size(needed)}**",
+        f"{path.name} is cut short: file ends at {readable_size(size)}, header needs {readable_size(needed)}",
         where=str(path),
         why=f"{size} of {needed} bytes are there: a download or copy that did not finish",
         next=f"Download it again; expected size {readable_size(needed)}",
@@ -236,7 +235,7 @@ def _cut_short(path: Path, size: int, needed: int) -> InputError:
 
 def _not_a_model(path: Path, what: str) -> InputError:
     return InputError(
-        f"**{path.name}** is not a model file: this is {what}",
+        f"{path.name} is not a model file: this is {what}",
         where=str(path),
         next="Download the model file itself again",
     )
@@ -245,19 +244,19 @@ def _not_a_model(path: Path, what: str) -> InputError:
 def _other_content(start: bytes) -> str:
     """What the first bytes of a file are when they are no model's, '' when they may be one."""
     if not start:
-        return "an **empty file**"
+        return "an empty file"
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"version https://git-lfs"):
-        return "a **Git LFS pointer**, a few lines that stand for the real file (run `git lfs pull`)"
+        return "a Git LFS pointer, a few lines that stand for the real file (run `git lfs pull`)"
     if text[:200].lower().startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "an **HTML page**, most likely an error or login page saved under this name"
+        return "an HTML page, most likely an error or login page saved under this name"
     signatures = {b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GGUF": "a GGUF file"}
     for signature, name in signatures.items():
         if start.startswith(signature):
-            return f"**{name}**"
+            return f"{name}"
     if start.startswith(b"PK\x03\x04"):
-        return "a **zip archive** that is no torch checkpoint"
-    return "a **text file**" if _is_text(start) else ""
+        return "a zip archive that is no torch checkpoint"
+    return "a text file" if _is_text(start) else ""
 
 
 def _is_text(start: bytes) -> bool:
@@ -275,7 +274,7 @@ def _pickle_header(path: Path, size: int) -> Header:
     if refused:
         raise InputError(
             Problem(
-                f"Refused: contains **{refused[0]}**; use a safetensors file",
+                f"Refused: contains {refused[0]}; use a safetensors file",
                 where=str(path),
                 why="a .ckpt is a program; this one would run more than it takes to rebuild tensors. "
                 "Nothing of it was run",

@@ -110,13 +110,13 @@ def require_base(path: Path | str, families: Collection[str]) -> ModelFile:
     if found.kind != "base":
         article = "an" if found.title[:1].lower() in "aeiou" else "a"
         raise InputError(
-            f"this is {article} **{found.title}**, not a base model",
+            f"this is {article} {found.title}, not a base model",
             where=str(found.path),
             next=f"choose a base model ({lines})",
         )
     if found.family not in families or found.variant:
         raise InputError(
-            f"this is **{found.title}**; supported: {lines}",
+            f"this is {found.title}; supported: {lines}",
             where=str(found.path),
             why=found.why_not,
             next=f"choose a plain base model of {lines}",
@@ -327,7 +327,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise InputError(
-            f"**{path.name}** cannot be read as JSON",
+            f"{path.name} cannot be read as JSON",
             where=str(path),
             why=str(error),
             next="Download it again",
@@ -351,7 +351,7 @@ def _identify_folder(path: Path) -> ModelFile:
         if (path / "config.json").is_file():
             return _identify_component(path)
         raise InputError(
-            f"**{path}** is a folder, but no diffusers model",
+            f"{path} is a folder, but no diffusers model",
             where=str(path),
             why="there is no model_index.json and no unet/config.json in it",
             next="choose a .safetensors or .ckpt file, or the folder that holds unet, vae and text_encoder",

@@ -141,7 +141,7 @@ _FAULTS = (
 
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
-        f"**{path.name}** is damaged: its table cannot be read",
+        f"{path.name} is damaged: its table cannot be read",
         where=str(path),
         why=str(error) or type(error).__name__,
         next="Download it again, or use the model's safetensors file",

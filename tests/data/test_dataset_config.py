@@ -112,19 +112,19 @@ metadata_file = "meta.json"
     )
     text = problems_of(path)
     for line, part in (
-        (2, "unknown key **shufle_caption**"),
-        (3, "**enable_bucket**: expected true or false, got text ('yes')"),
+        (2, "unknown key shufle_caption"),
+        (3, "enable_bucket: expected true or false, got text ('yes')"),
         (6, "7 is out of range: from 64 to 16384"),
-        (7, "**alpha_mask** cannot stand in [[datasets]]"),
-        (10, "**image_dir** was not found: **sett**"),
-        (11, "**num_repeats**: expected a whole number, got a number (1.5)"),
+        (7, "alpha_mask cannot stand in [[datasets]]"),
+        (10, "image_dir was not found: sett"),
+        (11, "num_repeats: expected a whole number, got a number (1.5)"),
         (15, "2 is out of range: from 0 to 1"),
-        (16, "**random_crop** is not supported"),
-        (17, "**metadata_file** is not supported"),
+        (16, "random_crop is not supported"),
+        (17, "metadata_file is not supported"),
     ):
         assert any(row.startswith(f"{path}, line {line}:") and part in row for row in text.splitlines()), part
-    assert "Did you mean **shuffle_caption**?" in text
-    assert "Did you mean **set" in text
+    assert "Did you mean shuffle_caption?" in text
+    assert "Did you mean set" in text
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ metadata_file = "meta.json"
 )
 def test_what_is_not_supported_is_refused_by_name(folder: Path, key: str, value: str) -> None:
     path = write(folder, f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set"\n{key} = {value}\n')
-    assert f"line 4: **{key}** is not supported" in problems_of(path)
+    assert f"line 4: {key} is not supported" in problems_of(path)
 
 
 @pytest.mark.parametrize(("key", "value"), [("validation_split", "0.1"), ("network_multiplier", "0.5")])
 def test_dataset_keys_that_are_not_supported(folder: Path, key: str, value: str) -> None:
     path = write(folder, f'[[datasets]]\n{key} = {value}\n[[datasets.subsets]]\nimage_dir = "set"\n')
-    assert f"line 2: **{key}** is not supported" in problems_of(path)
+    assert f"line 2: {key} is not supported" in problems_of(path)
 
 
 def test_json_has_lines_too(folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_json_has_lines_too(folder: Path) -> None:
     }
     path = write(folder, json.dumps(data, indent=1), "data.json")
     line = path.read_text().splitlines().index('     "numrepeats": 2') + 1
-    assert f"line {line}: unknown key **numrepeats**" in problems_of(path)
+    assert f"line {line}: unknown key numrepeats" in problems_of(path)
     data["datasets"][0]["subsets"].pop()
     assert plan_from(write(folder, json.dumps(data), "good.json")).image_count == 4
 
@@ -175,7 +175,7 @@ def test_json_has_lines_too(folder: Path) -> None:
         ),
         (
             "[general]\nenable_bucket = true\nmax_bucket_reso = 512\n[[datasets]]\nresolution = 768\n[[datasets.subsets]]\nimage_dir = 'set'\n",
-            "**max_bucket_reso** 512 is below the training size 768x768",
+            "max_bucket_reso 512 is below the training size 768x768",
         ),
     ],
 )
@@ -186,7 +186,7 @@ def test_files_that_cannot_work(folder: Path, text: str, part: str) -> None:
 def test_a_missing_file_suggests_its_neighbour(folder: Path) -> None:
     write(folder, "", "dataset.toml")
     text = problems_of(folder / "dataset2.toml")
-    assert "was not found" in text and "**dataset.toml**" in text
+    assert "was not found" in text and "dataset.toml" in text
 
 
 def test_paths_are_looked_for_beside_the_file_then_in_the_working_directory(
@@ -249,8 +249,8 @@ def test_masks_need_masked_loss_and_a_mask_for_each(folder: Path) -> None:
     (folder / "masks" / "img_01.png").unlink()
     add_picture(folder / "masks", "img_02.png", (64, 64), caption=None)
     text = problems_of(path, masked_loss=True)
-    assert "1 picture without a mask: **img_01.png**" in text
-    assert "Mask **img_02.png** is 64x64 px, another shape" in text
+    assert "1 picture without a mask: img_01.png" in text
+    assert "Mask img_02.png is 64x64 px, another shape" in text
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_mask_that_does_not_decode_is_found_before_the_start(folder: Path) -> 
     for i in range(4):
         mask = add_picture(folder / "masks", f"img_{i:02d}.png", caption=None)
     mask.write_bytes(mask.read_bytes()[:-200])
-    assert "Mask **img_03.png** is cut off" in problems_of(path, masked_loss=True)
+    assert "Mask img_03.png is cut off" in problems_of(path, masked_loss=True)
 
 
 def test_nothing_to_train_on_is_an_error(folder: Path) -> None:

@@ -187,10 +187,10 @@ def test_a_picture_that_fails_later_is_named(folder: Path, threads: int) -> None
     plan = plan_of(folder, **OPTIONS)
     path = plan.datasets[0].pictures[2].path
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(RunFault, match=rf"\*\*{path.name}\*\* is cut off"):
+    with pytest.raises(RunFault, match=rf"{path.name} is cut off"):
         list(loader_of(plan, threads=threads).epoch(1))
     path.unlink()
-    with pytest.raises(RunFault, match=rf"\*\*{path.name}\*\* is no longer there"):
+    with pytest.raises(RunFault, match=rf"{path.name} is no longer there"):
         list(loader_of(plan, threads=threads).epoch(1))
 
 
@@ -206,7 +206,7 @@ def test_leaving_an_epoch_early_ends_its_threads(folder: Path) -> None:
 def test_latents_that_are_not_finite_stop_with_names(folder: Path) -> None:
     plan = plan_of(folder, **OPTIONS)
     cache = LatentCache(open_store("latents", "v", disk=False), "v")
-    with pytest.raises(RunFault, match="not finite for \\*\\*p") as caught:
+    with pytest.raises(RunFault, match="not finite for p") as caught:
         fill_latents(plan, cache, lambda pixels, noise: encode(pixels, noise) / 0)
     assert caught.value.problems[0].key == "no_half_vae"
 
@@ -349,5 +349,5 @@ def test_an_unforeseen_failure_names_its_picture(
 
     plan = plan_of(folder, **OPTIONS)
     monkeypatch.setattr(images, "fit", fail)
-    with pytest.raises(RunFault, match=r"\*\*p\d.png\*\* could not be loaded .*unforeseen"):
+    with pytest.raises(RunFault, match=r"p\d.png could not be loaded .*unforeseen"):
         list(loader_of(plan, threads=threads).epoch(1))

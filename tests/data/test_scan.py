@@ -42,7 +42,7 @@ def test_a_cut_off_picture_is_named(pictures: Callable[..., Path], ending: str) 
     folder = pictures()
     cut(add_picture(folder, f"img_07.{ending}"))
     text = refused(folder)
-    assert f"**img_07.{ending}** is cut off" in text
+    assert f"img_07.{ending} is cut off" in text
     assert "img_00" not in text
     assert "skip_broken_images" in text
 
@@ -55,11 +55,11 @@ def test_all_bad_files_are_listed_at_once(pictures: Callable[..., Path]) -> None
     (folder / "inner.png").write_bytes(b"GIF89a" + bytes(40))
     cut(add_picture(folder, "img_07.png"))
     text = refused(folder)
-    assert "**empty.png** is empty (0 bytes)" in text
-    assert "**page.jpg** is not an image (looks like HTML)" in text
-    assert "**words.png** is not an image (looks like text)" in text
-    assert "**inner.png** is a GIF inside" in text
-    assert "**img_07.png** is cut off (pixel data ends early)" in text
+    assert "empty.png is empty (0 bytes)" in text
+    assert "page.jpg is not an image (looks like HTML)" in text
+    assert "words.png is not an image (looks like text)" in text
+    assert "inner.png is a GIF inside" in text
+    assert "img_07.png is cut off (pixel data ends early)" in text
 
 
 def test_bad_files_can_be_left_out(pictures: Callable[..., Path]) -> None:
@@ -69,7 +69,7 @@ def test_bad_files_can_be_left_out(pictures: Callable[..., Path]) -> None:
     plan = plan_of(folder, skip_broken_images=True)
     assert plan.image_count == 3
     assert "2 pictures left out" in notes_of(plan)
-    assert "**empty.png**" in notes_of(plan) and "**img_07.png**" in notes_of(plan)
+    assert "empty.png" in notes_of(plan) and "img_07.png" in notes_of(plan)
 
 
 def test_checking_once_is_enough_until_a_file_changes(
@@ -92,7 +92,7 @@ def test_damage_after_a_check_is_found(pictures: Callable[..., Path]) -> None:
     folder = pictures()
     plan_of(folder)
     cut(folder / "img_01.png")
-    assert "**img_01.png** is cut off" in refused(folder)
+    assert "img_01.png is cut off" in refused(folder)
 
 
 def test_an_unreadable_file_is_listed(pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_an_unreadable_file_is_listed(pictures: Callable[..., Path], monkeypatch
         return read_header(path)
 
     monkeypatch.setattr(scan, "read_header", denied)
-    assert "**img_02.png** cannot be read (permission denied)" in refused(folder)
+    assert "img_02.png cannot be read (permission denied)" in refused(folder)
 
 
 def test_a_wrong_ending_is_read_by_content(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_wrong_ending_is_read_by_content(tmp_path: Path) -> None:
     (tmp_path / "set" / "a.png").rename(tmp_path / "set" / "a.jpg")
     plan = plan_of(tmp_path / "set")
     assert plan.image_count == 1
-    assert "named as another kind" in notes_of(plan) and "**a.jpg**" in notes_of(plan)
+    assert "named as another kind" in notes_of(plan) and "a.jpg" in notes_of(plan)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -134,8 +134,8 @@ def test_animations_use_their_first_frame_and_say_so(tmp_path: Path) -> None:
         frames[0].save(folder / name, save_all=True, append_images=frames[1:], lossless=True)
     plan = plan_of(folder, class_tokens="sks")
     assert plan.image_count == 2
-    assert "**a.webp** is an animation (3 frames)" in notes_of(plan)
-    assert "**b.png** is an animation (3 frames)" in notes_of(plan)
+    assert "a.webp is an animation (3 frames)" in notes_of(plan)
+    assert "b.png is an animation (3 frames)" in notes_of(plan)
 
 
 def test_unsupported_kinds_are_counted(pictures: Callable[..., Path]) -> None:
@@ -150,7 +150,7 @@ def test_a_tiny_picture_is_left_out(pictures: Callable[..., Path]) -> None:
     add_picture(folder, "dot.png", (1, 1))
     plan = plan_of(folder, enable_bucket=True, resolution="512")
     assert plan.image_count == 4
-    assert "**dot.png** is left out: 1x1 px, smaller than 256" in notes_of(plan)
+    assert "dot.png is left out: 1x1 px, smaller than 256" in notes_of(plan)
 
 
 def test_a_small_picture_is_enlarged_and_named(pictures: Callable[..., Path]) -> None:
@@ -165,7 +165,7 @@ def test_a_bomb_is_refused_by_its_header(pictures: Callable[..., Path]) -> None:
     chunk = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
     head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + chunk
     (folder / "bomb.png").write_bytes(head + struct.pack(">I", zlib.crc32(b"IHDR" + chunk)) + bytes(100))
-    assert "**bomb.png** has 900 megapixels; limit 200" in refused(folder)
+    assert "bomb.png has 900 megapixels; limit 200" in refused(folder)
 
 
 def test_nothing_is_written_into_the_folder(pictures: Callable[..., Path]) -> None:
@@ -197,7 +197,7 @@ def test_two_pictures_with_one_caption_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     add_picture(folder, "a.png")
     add_picture(folder, "a.jpg", caption=None)
-    assert "**a.jpg, a.png** share one caption file" in notes_of(plan_of(folder))
+    assert "a.jpg, a.png share one caption file" in notes_of(plan_of(folder))
 
 
 def test_missing_captions_are_named(pictures: Callable[..., Path]) -> None:
@@ -205,7 +205,7 @@ def test_missing_captions_are_named(pictures: Callable[..., Path]) -> None:
     for name in ("a.png", "b.png"):
         add_picture(folder, name, caption=None)
     plan = plan_of(folder, class_tokens="sks dog")
-    assert "8 of 10 have captions: **a.png, b.png** have none" in notes_of(plan)
+    assert "8 of 10 have captions: a.png, b.png have none" in notes_of(plan)
     assert {p.caption for p in plan.datasets[0].pictures} == {"a, b", "sks dog"}
 
 
@@ -223,9 +223,9 @@ def test_other_ending_empty_and_many_lines_are_told(pictures: Callable[..., Path
     (folder / "img_02.txt").rename(folder / "img_02.caption")
     plan = plan_of(folder)
     notes = notes_of(plan)
-    assert "1 caption is empty: **img_00.txt**" in notes
-    assert "1 caption has several lines, the first is used: **img_01.txt**" in notes
-    assert "1 caption has another ending than .txt: **img_02.caption**" in notes
+    assert "1 caption is empty: img_00.txt" in notes
+    assert "1 caption has several lines, the first is used: img_01.txt" in notes
+    assert "1 caption has another ending than .txt: img_02.caption" in notes
     assert [p.caption for p in plan.datasets[0].pictures] == ["", "one", "a, b"]
 
 
@@ -233,7 +233,7 @@ def test_a_caption_that_is_not_utf8_stops_with_its_name(pictures: Callable[..., 
     folder = pictures()
     (folder / "img_01.txt").write_bytes("赤い花".encode("cp932"))
     text = refused(folder)
-    assert "**img_01.txt** is not UTF-8 (looks like Shift-JIS, line 1)" in text
+    assert "img_01.txt is not UTF-8 (looks like Shift-JIS, line 1)" in text
 
 
 @pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root can write anywhere")

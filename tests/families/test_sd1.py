@@ -190,9 +190,7 @@ class TestLoad:
             load(changed(drop("cond_stage_model.")))
 
     def test_missing_tensor_is_named(self, changed) -> None:
-        with pytest.raises(
-            InputError, match=r"\*\*1\*\* tensors are missing.*mid_block.resnets.0.conv1.weight"
-        ):
+        with pytest.raises(InputError, match=r"1 tensors are missing.*mid_block.resnets.0.conv1.weight"):
             load(changed(drop("model.diffusion_model.middle_block.0.in_layers.2.weight")))
 
     def test_wrong_shape_is_named(self, changed) -> None:
@@ -212,7 +210,7 @@ class TestLoad:
         def change(tensors: dict[str, torch.Tensor]) -> None:
             tensors[name].view(-1)[5:8] = value
 
-        with pytest.raises(InputError, match=rf"\*\*3\*\* non-finite values in \*\*{re.escape(name)}\*\*"):
+        with pytest.raises(InputError, match=rf"3 non-finite values in {re.escape(name)}"):
             load(changed(change), dtype=dtype)
 
     def test_v_prediction(self, changed, tiny_sd15: Path) -> None:
@@ -249,7 +247,7 @@ class TestLoad:
             {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(4, 768)},
             tmp_path / "l.safetensors",
         )
-        with pytest.raises(InputError, match=r"\*\*LoRA for SD 1.5\*\*, not a VAE"):
+        with pytest.raises(InputError, match=r"LoRA for SD 1.5, not a VAE"):
             load(tiny_sd15, vae=tmp_path / "l.safetensors")
 
     def test_loading_imports_no_heavy_library(self, root: Path, tiny_sd15: Path) -> None:

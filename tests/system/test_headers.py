@@ -81,7 +81,7 @@ def test_good_file(write) -> None:
 )
 def test_damaged_table(write, table: object) -> None:
     text = message(write(safetensors(table, bytes(24))))
-    assert "**model.safetensors** is damaged (header)" in text
+    assert "model.safetensors is damaged (header)" in text
     assert "Download it again" in text
 
 
@@ -123,10 +123,8 @@ def test_cut_short(write, cut: int, size: str) -> None:
         f"t{index}": entry("F16", [50_000], index * 100_000, (index + 1) * 100_000) for index in range(69)
     }
     text = message(write(safetensors(table, bytes(6_900_000))[:cut]))
-    assert f"file ends at **{size}**" in text
-    assert ("header needs **6.9 MB**" in text) == (cut > 5_000), (
-        "the whole need is known once the table is there"
-    )
+    assert f"file ends at {size}" in text
+    assert ("header needs 6.9 MB" in text) == (cut > 5_000), "the whole need is known once the table is there"
 
 
 def test_sizes_for_people() -> None:
@@ -141,30 +139,30 @@ def test_sizes_for_people() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "**empty file**"),
+        (b"", "empty file"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 2132696762\n",
-            "**Git LFS pointer**",
+            "Git LFS pointer",
         ),
-        (b"\n <!DOCTYPE html><html><body>403</body></html>", "**HTML page**"),
-        (b"<html>", "**HTML page**"),
-        ("a cat, ein Bär, 猫\n".encode() * 60, "**text file**"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(50), "**a PNG picture**"),
-        (b"PK\x03\x04" + bytes(50), "**zip archive**"),
+        (b"\n <!DOCTYPE html><html><body>403</body></html>", "HTML page"),
+        (b"<html>", "HTML page"),
+        ("a cat, ein Bär, 猫\n".encode() * 60, "text file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG picture"),
+        (b"PK\x03\x04" + bytes(50), "zip archive"),
     ],
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
 def test_other_files_are_named(write, content: bytes, words: str, name: str) -> None:
     text = message(write(content, name))
     assert words in text
-    assert f"**{name}**" in text
+    assert f"{name}" in text
 
 
 def test_missing_file_names_the_nearest(write, tmp_path: Path) -> None:
     write(b"", "dreamlike-v2.safetensors")
     text = message(tmp_path / "dreamlike_v2.safetensors")
-    assert f"not found: **{tmp_path / 'dreamlike_v2.safetensors'}**" in text
-    assert "Did you mean **dreamlike-v2.safetensors**?" in text
+    assert f"not found: {tmp_path / 'dreamlike_v2.safetensors'}" in text
+    assert "Did you mean dreamlike-v2.safetensors?" in text
 
 
 def test_folder_instead_of_file(tmp_path: Path) -> None:
@@ -193,7 +191,7 @@ def test_pickle_with_code_is_refused_and_not_run(
     argument = f"__import__('pathlib').Path({str(mark)!r}).touch()" if function is eval else f"touch {mark}"
     content = pickle.dumps({"state_dict": {}, "x": Call(function, argument)}, protocol)
     text = message(write(content, "model.ckpt"))
-    assert f"Refused: contains **{named}**; use a safetensors file" in text
+    assert f"Refused: contains {named}; use a safetensors file" in text
     assert not mark.exists()
 
 
@@ -216,7 +214,7 @@ def test_torch_checkpoint(tmp_path: Path, zipped: bool) -> None:
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in header.tensors.items()}
     assert found == {"a": ("F16", (2, 3)), "b": ("F32", (4,)), "c": ("F32", (1, 0))}
     torch.save({**content, "x": Call(os.system, "true")}, path, _use_new_zipfile_serialization=zipped)
-    assert "**os.system**" in message(path)
+    assert "os.system" in message(path)
 
 
 def test_the_shape_reader_runs_nothing_even_when_asked(write, tmp_path: Path) -> None:

@@ -1,0 +1,162 @@
+"""What this machine calculates with, found without loading torch.
+
+Cards are asked of ``nvidia-smi``, which comes with NVIDIA's driver; the kind of torch is read from its
+files. Standard library only, so that the page and the doctor may use it before anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+BF16_CAPABILITY = (8, 0)
+"""Cards from this compute capability on (RTX 30 series) calculate in bf16 (NVIDIA, CUDA guide)."""
+OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
+"""Oldest driver for each major version of CUDA (NVIDIA, CUDA release notes, minor version compatibility)."""
+_QUERY = "name,memory.total,memory.free,driver_version,compute_cap"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One NVIDIA card."""
+
+    name: str
+    memory_total: int
+    """Bytes."""
+    memory_free: int
+    """Bytes."""
+    driver: str
+    capability: tuple[int, int] | None = None
+    """Compute capability; ``None`` when the driver does not tell."""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it calculates in bf16."""
+        return self.capability is not None and self.capability >= BF16_CAPABILITY
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """Which torch is installed."""
+
+    version: str
+    cuda: str | None
+    """The CUDA version it was built for; ``None`` for the build that knows no cards."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory in bytes."""
+
+    total: int
+    free: int
+
+
+def cards(timeout: float = 20.0) -> tuple[Card, ...]:
+    """The NVIDIA cards; empty when there is no driver, no card, or they are hidden from us."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None or os.environ.get("CUDA_VISIBLE_DEVICES", "-") in ("", "-1"):
+        return ()
+    command = [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return parse_cards(done.stdout) if done.returncode == 0 else ()
+
+
+def parse_cards(text: str) -> tuple[Card, ...]:
+    """Cards from ``nvidia-smi --query-gpu=name,memory.total,memory.free,driver_version,compute_cap``."""
+    found = (_parse_card(line) for line in text.splitlines())
+    return tuple(card for card in found if card is not None)
+
+
+def _parse_card(line: str) -> Card | None:
+    parts = [part.strip() for part in line.rsplit(",", 4)]
+    if len(parts) != 5 or not parts[0]:
+        return None
+    name, total, free, driver, capability = parts
+    return Card(name, _mebibytes(total), _mebibytes(free), driver, _pair(capability))
+
+
+def _mebibytes(text: str) -> int:
+    return int(text) * 2**20 if text.isdigit() else 0
+
+
+def _pair(text: str) -> tuple[int, int] | None:
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found.group(1)), int(found.group(2))) if found else None
+
+
+def torch_build() -> TorchBuild | None:
+    """The installed torch, read from its files; ``None`` when there is none."""
+    try:
+        distribution = metadata.distribution("torch")
+        text = Path(str(distribution.locate_file("torch/version.py"))).read_text(encoding="utf-8")
+    except (metadata.PackageNotFoundError, OSError):
+        return None
+    version = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
+    cuda = re.search(r"^cuda\b[^=\n]*= '([^']+)'", text, re.MULTILINE)
+    return TorchBuild(version.group(1) if version else distribution.version, cuda.group(1) if cuda else None)
+
+
+def driver_too_old(card: Card, build: TorchBuild) -> str | None:
+    """The driver that torch's CUDA needs, when the card's is older."""
+    driver = _pair(card.driver)
+    needed = OLDEST_DRIVER.get(int((build.cuda or "0").split(".")[0]))
+    if driver is None or needed is None or driver >= needed:
+        return None
+    return ".".join(str(part) for part in needed)
+
+
+def memory() -> Memory | None:
+    """Main memory; ``None`` when the system does not tell without further libraries."""
+    try:
+        import psutil
+    except ImportError:
+        return _memory_of_linux()
+    now = psutil.virtual_memory()
+    return Memory(int(now.total), int(now.available))
+
+
+def _memory_of_linux() -> Memory | None:
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE))
+    if not {"MemTotal", "MemAvailable"} <= found.keys():
+        return None
+    return Memory(int(found["MemTotal"]) * 1024, int(found["MemAvailable"]) * 1024)
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else platform.machine()
+
+
+def summary(found: tuple[Card, ...], build: TorchBuild | None) -> str:
+    """One line for the page: what training will use, and why when it is not a card."""
+    if not found:
+        return "No GPU found (driver: none): training uses the processor"
+    card = found[0]
+    named = f"{card.name}, {card.memory_total / 2**30:.0f} GB"
+    if build is None:
+        return f"{named}; PyTorch is not installed"
+    if build.cuda is None:
+        return f"{named}, but PyTorch {build.version} was built for the processor only"
+    needed = driver_too_old(card, build)
+    if needed:
+        return f"{named}, but its driver {card.driver} is too old; CUDA {build.cuda} needs {needed}"
+    return named
