@@ -48,7 +48,7 @@ class _Reader:
             return False
         except OSError as error:
             what = "was not found" if isinstance(error, FileNotFoundError) else _reason(error)
-            self._file_problem(f"{what}: **{self.path}**", _did_you_mean(self.path))
+            self._file_problem(f"{what}: {self.path}", _did_you_mean(self.path))
             return False
         return self._parse_json() if self.path.suffix.lower() == ".json" else self._parse_toml()
 
@@ -136,7 +136,7 @@ class _Reader:
             )
         if levels.get("num_repeats") < 1:
             self.report.note(
-                f"**{own.get('image_dir')}** is left out: its num_repeats is {levels.get('num_repeats')}.",
+                f"{own.get('image_dir')} is left out: its num_repeats is {levels.get('num_repeats')}.",
                 where=self._where(where),
             )
             return None
@@ -191,7 +191,7 @@ class _Reader:
             place = (subset.image_dir, subset.conditioning_data_dir)
             if place in kept:
                 self.report.note(
-                    f"**{subset.image_dir}** stands twice in one dataset and is used once, as first written.",
+                    f"{subset.image_dir} stands twice in one dataset and is used once, as first written.",
                     where=self._where(where),
                 )
             kept.setdefault(place, subset)
@@ -210,7 +210,7 @@ class _Reader:
                 self._unknown(name, place, tuple(KEYS), f"in {schema.LEVEL_NAMES[level]}")
             elif level not in key.levels:
                 self.report.problem(
-                    f"**{name}** cannot stand in {schema.LEVEL_NAMES[level]}.",
+                    f"{name} cannot stand in {schema.LEVEL_NAMES[level]}.",
                     where=self._where(place),
                     next=f"Move it to {schema.levels_text(key)}.",
                     key="dataset_config",
@@ -223,11 +223,11 @@ class _Reader:
         try:
             checked = schema.read_value(key, value)
         except schema.ValueProblem as problem:
-            self.report.problem(f"**{name}**: {problem}.", where=self._where(place), key="dataset_config")
+            self.report.problem(f"{name}: {problem}.", where=self._where(place), key="dataset_config")
             return False
         if key.refused and checked not in key.harmless:
             self.report.problem(
-                f"**{name}** is not supported.",
+                f"{name} is not supported.",
                 where=self._where(place),
                 why=key.refused,
                 next="Remove the key.",
@@ -241,7 +241,7 @@ class _Reader:
         items = cast(list[Any], value) if isinstance(value, list) else []
         if value is not None and (not isinstance(value, list) or not all(isinstance(i, dict) for i in items)):
             self.report.problem(
-                f"**{where[-1]}**: expected an array of tables.",
+                f"{where[-1]}: expected an array of tables.",
                 where=self._where(where),
                 key="dataset_config",
                 next=f"Write [[{name}]] with double brackets.",
@@ -258,7 +258,7 @@ class _Reader:
         is_file = any(place.is_file() for place in tried)
         what = "is a file; a folder is needed" if is_file else "was not found"
         self.report.problem(
-            f"**{where[-1]}** {what}: **{given}**",
+            f"{where[-1]} {what}: {given}",
             where=self._where(where),
             key="dataset_config",
             why="" if is_file or len(tried) == 1 else f"Looked for {' and '.join(map(str, tried))}.",
@@ -269,10 +269,10 @@ class _Reader:
     def _unknown(self, name: str, where: positions.Path, known: tuple[str, ...], place: str) -> None:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         self.report.problem(
-            f"unknown key **{name}** {place}.",
+            f"unknown key {name} {place}.",
             where=self._where(where),
             key="dataset_config",
-            next=f"Did you mean **{near[0]}**?" if near else "Remove it.",
+            next=f"Did you mean {near[0]}?" if near else "Remove it.",
         )
 
     def _bad_syntax(self, line: int, column: int, what: str) -> None:
@@ -337,7 +337,7 @@ def _did_you_mean(path: Path) -> str:
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
-        return f"The folder **{path.parent}** does not exist either." if not path.parent.exists() else ""
+        return f"The folder {path.parent} does not exist either." if not path.parent.exists() else ""
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     return f"Did you mean {listing(near)}?" if near else "Check the path."
 

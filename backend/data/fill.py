@@ -100,7 +100,7 @@ def _check_finite(latents: Tensor, batch: Sequence[_Item]) -> None:
     bad = [item[0].path.name for item, row in zip(batch, latents, strict=True) if not row.isfinite().all()]
     if bad:
         raise RunFault(
-            f"The VAE gives values that are not finite for **{', '.join(bad)}**.",
+            f"The VAE gives values that are not finite for {', '.join(bad)}.",
             why="Some VAEs overflow in half precision.",
             next="Switch on 'VAE in full precision' (no_half_vae).",
             key="no_half_vae",

@@ -91,11 +91,11 @@ def _numbered(
     found: list[Subset] = []
     for name, (repeats, words) in numbered.items():
         if repeats < 1:
-            report.note(f"**{name}** is left out: its name asks for 0 repeats.", where=str(folder))
+            report.note(f"{name} is left out: its name asks for 0 repeats.", where=str(folder))
             continue
         found.append(_subset(folder / name, repeats, words, is_reg, defaults))
         said = f"'{words}'" if words else "no words"
-        report.note(f"**{name}**: {count(repeats, 'repeat')}, {said}.", where=str(folder))
+        report.note(f"{name}: {count(repeats, 'repeat')}, {said}.", where=str(folder))
     others = [name for name in contents.folders if name not in numbered]
     if others:
         report.note(
@@ -118,7 +118,7 @@ def _direct(folder: Path, contents: Contents, is_reg: bool, defaults: Defaults, 
     repeats, words = repeats_and_words(folder.name) or (defaults.settings.dataset_repeats, "")
     repeats = max(1, repeats)
     report.note(
-        f"Found {count(len(contents.pictures), 'picture')} directly in **{folder.name}**: "
+        f"Found {count(len(contents.pictures), 'picture')} directly in {folder.name}: "
         f"{count(repeats, 'repeat')}, {repr(words) if words else 'no words'}.",
         where=str(folder),
     )
@@ -156,7 +156,7 @@ def nothing_found(folder: Path, contents: Contents) -> str:
         found.append(
             f"found {len(contents.unsupported)} of other kinds: {', '.join(contents.unsupported[:5])}"
         )
-    return f"No images in **{folder}** ({'; '.join([f'looked for {looked}', *found])})."
+    return f"No images in {folder} ({'; '.join([f'looked for {looked}', *found])})."
 
 
 def _nothing_here(folder: Path, key: str, contents: Contents, report: Report) -> None:
@@ -171,7 +171,7 @@ def _nothing_here(folder: Path, key: str, contents: Contents, report: Report) ->
 
 def _cannot_look(folder: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"Folder not found: **{folder}**"
+        return f"Folder not found: {folder}"
     if isinstance(error, NotADirectoryError):
-        return f"**{folder}** is a file; a folder of pictures is needed."
-    return f"**{folder}** cannot be read ({(error.strerror or str(error)).lower()})."
+        return f"{folder} is a file; a folder of pictures is needed."
+    return f"{folder} cannot be read ({(error.strerror or str(error)).lower()})."

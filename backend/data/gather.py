@@ -65,14 +65,14 @@ def tell_broken(scan: Scan, broken: Mapping[str, str], skip: bool, report: Repor
         return
     where = str(scan.folder)
     if skip:
-        listed = "; ".join(f"**{name}** {wrong}" for name, wrong in list(broken.items())[:_SHOWN])
+        listed = "; ".join(f"{name} {wrong}" for name, wrong in list(broken.items())[:_SHOWN])
         report.note(
             f"{count(len(broken), 'picture')} left out: {listed}.", where=where, key="skip_broken_images"
         )
         return
     advice = "Repair it or move it elsewhere, or switch on 'Leave out broken pictures' (skip_broken_images)."
     for name, wrong in list(broken.items())[:_SHOWN]:
-        report.problem(f"**{name}** {wrong}.", where=where, next=advice, key="skip_broken_images")
+        report.problem(f"{name} {wrong}.", where=where, next=advice, key="skip_broken_images")
     if len(broken) > _SHOWN:
         report.problem(f"{len(broken) - _SHOWN} more pictures cannot be used.", where=where, next=advice)
 
@@ -87,7 +87,7 @@ def _large_enough(scan: Scan, rules: BucketRules, report: Report) -> list[Found]
         width, height = item.header.size
         limit = rules.min_bucket_reso if rules.enable_bucket else min(rules.resolution)
         report.note(
-            f"**{item.name}** is left out: {width}x{height} px, smaller than {limit} "
+            f"{item.name} is left out: {width}x{height} px, smaller than {limit} "
             f"(it would be enlarged {factor:.0f} times).",
             where=str(scan.folder),
         )
@@ -106,7 +106,7 @@ def _caption(item: Found, subset: Subset, seen: _Captions, report: Report) -> st
     if read.problem:
         told = report.problem if read.fatal else report.note
         told(
-            f"**{path.name}** {read.problem}.",
+            f"{path.name} {read.problem}.",
             where=str(path.parent),
             next="Save it as UTF-8 text." if read.fatal else "The picture is treated as having no caption.",
         )
@@ -196,7 +196,7 @@ def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, repo
     for item in found:
         if item.header.frames > 1:
             report.note(
-                f"**{item.name}** is an animation ({item.header.frames} frames); the first frame is used.",
+                f"{item.name} is an animation ({item.header.frames} frames); the first frame is used.",
                 where=where,
             )
     for names in scan.shared_stems:

@@ -266,7 +266,7 @@ def _naming(path: Path) -> Generator[None, None, None]:
 
 def _unreadable(path: Path, what: str) -> Problem:
     return Problem(
-        f"**{path.name}** {what}.",
+        f"{path.name} {what}.",
         where=str(path.parent),
         next="Put it right, then resume, or start again without it.",
     )
@@ -274,7 +274,7 @@ def _unreadable(path: Path, what: str) -> Problem:
 
 def _lost(picture: Picture) -> Problem:
     return Problem(
-        f"The cached latents of **{picture.path.name}** are missing or damaged.",
+        f"The cached latents of {picture.path.name} are missing or damaged.",
         why="The cache was changed while it was in use, or the picture was.",
         next="Resume: what is missing is computed again at the start.",
     )
@@ -291,7 +291,7 @@ def _conditioning(cache: TextCache, texts: Sequence[str], pictures: Sequence[Pic
     for entry, picture in zip(entries, pictures, strict=True):
         if entry is None:
             raise RunFault(
-                f"The encoded caption of **{picture.path.name}** is missing or damaged.",
+                f"The encoded caption of {picture.path.name} is missing or damaged.",
                 next="Resume: what is missing is computed again at the start.",
             )
     rows = [entry for entry in entries if entry is not None]

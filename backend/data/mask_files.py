@@ -29,7 +29,7 @@ def pair_masks(
         if mask is None:
             missing.append(item.name)
         elif wrong := broken.get(mask) or _mask_wrong(mask, item):
-            report.problem(f"Mask **{mask.name}** {wrong}.", where=str(folder), key="masked_loss")
+            report.problem(f"Mask {mask.name} {wrong}.", where=str(folder), key="masked_loss")
         else:
             masks[item.name] = mask
     if missing:
@@ -55,5 +55,5 @@ def _mask_wrong(mask: Path, item: Found) -> str:
         return f"cannot be read ({(error.strerror or str(error)).lower()})"
     across, down = item.header.size
     if abs(width * down - height * across) > max(across, down):
-        return f"is {width}x{height} px, another shape than **{item.name}** ({across}x{down} px)"
+        return f"is {width}x{height} px, another shape than {item.name} ({across}x{down} px)"
     return ""

@@ -28,9 +28,9 @@ class Report:
 
 
 def listing(names: Iterable[str], limit: int = 10) -> str:
-    """'**a.png, b.png** and 3 more'."""
+    """'a.png, b.png and 3 more'."""
     found: Sequence[str] = list(names)
-    shown = "**" + ", ".join(found[:limit]) + "**"
+    shown = ", ".join(found[:limit])
     return shown if len(found) <= limit else f"{shown} and {len(found) - limit} more"
 
 

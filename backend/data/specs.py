@@ -95,7 +95,7 @@ def _check_sizes(rules: BucketRules, report: Report, where: str) -> None:
         if any(side % 8 for side in sides):
             near = ",".join(str(max(64, round(side / 8) * 8)) for side in sides)
             report.problem(
-                f"**resolution** {_text(sides)} is not a multiple of 8.",
+                f"resolution {_text(sides)} is not a multiple of 8.",
                 where=where,
                 next=f"Use {near}.",
                 key="resolution",
@@ -103,7 +103,7 @@ def _check_sizes(rules: BucketRules, report: Report, where: str) -> None:
         return
     if rules.bucket_reso_steps % 8:
         report.problem(
-            f"**bucket_reso_steps** {rules.bucket_reso_steps} is not a multiple of 8.",
+            f"bucket_reso_steps {rules.bucket_reso_steps} is not a multiple of 8.",
             where=where,
             next="Use 64, or 32 for SDXL.",
             key="bucket_reso_steps",
@@ -112,14 +112,14 @@ def _check_sizes(rules: BucketRules, report: Report, where: str) -> None:
         return
     if rules.min_bucket_reso > min(sides):
         report.problem(
-            f"**min_bucket_reso** {rules.min_bucket_reso} is above the training size {_text(sides)}.",
+            f"min_bucket_reso {rules.min_bucket_reso} is above the training size {_text(sides)}.",
             where=where,
             next=f"Use at most {min(sides)}.",
             key="min_bucket_reso",
         )
     if rules.max_bucket_reso < max(sides):
         report.problem(
-            f"**max_bucket_reso** {rules.max_bucket_reso} is below the training size {_text(sides)}.",
+            f"max_bucket_reso {rules.max_bucket_reso} is below the training size {_text(sides)}.",
             where=where,
             next=f"Use at least {max(sides)}.",
             key="max_bucket_reso",

@@ -119,7 +119,7 @@ def _own_type(path: Path, name: str, info: TensorInfo) -> torch.dtype:
     dtype = _TYPES.get(info.dtype)
     if dtype is None:
         raise InputError(
-            f"tensor **{name}** is stored as {info.dtype}, which cannot be read here",
+            f"tensor {name} is stored as {info.dtype}, which cannot be read here",
             where=str(path),
             next="use a float16, bfloat16 or float32 file",
         )
@@ -142,7 +142,7 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
             )
     except Exception as error:
         raise InputError(
-            f"**{path.name}** cannot be read",
+            f"{path.name} cannot be read",
             where=str(path),
             why=str(error).splitlines()[0] if str(error) else type(error).__name__,
             next="use the model's safetensors file",
@@ -184,7 +184,7 @@ def write_tensors(path: Path, entries: Sequence[Entry], metadata: Mapping[str, s
         part.replace(path)
     except OSError as error:
         raise RunFault(
-            f"cannot write **{path}** ({(error.strerror or str(error)).lower()})",
+            f"cannot write {path} ({(error.strerror or str(error)).lower()})",
             where=str(path),
             next="free some room or choose another folder, then try again",
         ) from error

@@ -14,8 +14,8 @@ from backend.data.config import dataset_toml
 from backend.errors import AtelierError, InputError, Problem
 from backend.jobs.control import send
 from backend.jobs.events import EventLog, Sink
-from backend.jobs.process import register_current_process
-from backend.jobs.runs import Run, create_run, open_run, runs_root
+from backend.jobs.process import create_and_register, register_current_process
+from backend.jobs.runs import Run, open_run, runs_root
 from backend.settings import Settings
 from backend.train.console import Console
 from backend.train.preflight import Prepared, prepare, with_seed
@@ -32,8 +32,8 @@ def train_from_settings(settings: Settings, notes: Iterable[Problem] = ()) -> in
     settings = with_seed(settings)
     prepared = prepare(settings)
     name = settings.saving.output_name or "training"
-    run = create_run(runs_root(), name, settings_package.to_toml(settings), dataset_toml(prepared.plan))
-    register_current_process(run)
+    config, dataset = settings_package.to_toml(settings), dataset_toml(prepared.plan)
+    run = create_and_register(runs_root(), name, config, dataset)
     return _execute(run, settings, resume=False, prepared=prepared)
 
 

@@ -87,7 +87,7 @@ def model_shapes(weights: Weights) -> tuple[UNetShape, ClipShape, VaeShape]:
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise InputError(
-            f"the model is incomplete: **{error.args[0] if error.args else error}** is missing or odd",
+            f"the model is incomplete: {error.args[0] if error.args else error} is missing or odd",
             where=str(weights.path),
             next="Download it again",
         ) from error
@@ -152,7 +152,7 @@ def _fill(make: Callable[[], Module], weights: Weights, part: str, dtype: torch.
         if bad:
             broken.append(
                 Problem(
-                    f"**{bad}** non-finite values in **{places[name].name}**",
+                    f"{bad} non-finite values in {places[name].name}",
                     where=str(places[name].source.header.path),
                     why="NaN or infinite weights: a merge or training that went wrong, or a damaged file",
                     next="use another copy of the model; a picture made with this one is black",
@@ -168,7 +168,7 @@ def _require_all(path: Path, wanted: Mapping[str, tuple[int, ...]], places: Mapp
     missing = [name for name in wanted if name not in places]
     if missing:
         raise InputError(
-            f"**{len(missing)}** tensors are missing, the first is **{missing[0]}**",
+            f"{len(missing)} tensors are missing, the first is {missing[0]}",
             where=str(path),
             next="Download the model again",
         )
@@ -176,7 +176,7 @@ def _require_all(path: Path, wanted: Mapping[str, tuple[int, ...]], places: Mapp
         place = places[name]
         if math.prod(place.shape) != math.prod(shape):
             raise InputError(
-                f"tensor **{place.name}** is {list(place.shape)}, {list(shape)} is needed",
+                f"tensor {place.name} is {list(place.shape)}, {list(shape)} is needed",
                 where=str(place.source.header.path),
                 next="this is no plain SD 1.x model, or it is damaged",
             )

@@ -92,7 +92,7 @@ def _components(source: TensorSource) -> dict[str, dict[str, Any]]:
         return {str(part): dict(config) for part, config in table.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
-            f"the metadata **{COMPONENTS}** cannot be read", where=str(source.header.path), why=str(error)
+            f"the metadata {COMPONENTS} cannot be read", where=str(source.header.path), why=str(error)
         ) from None
 
 
@@ -115,7 +115,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise InputError(
-            "**config.json** is not valid JSON", where=str(folder / "config.json"), why=str(error)
+            "config.json is not valid JSON", where=str(folder / "config.json"), why=str(error)
         ) from None
 
 
@@ -149,7 +149,7 @@ def replace_vae(weights: Weights, path: Path, dtype: torch.dtype) -> None:
     """Take the VAE from ``path``: a VAE file in either layout, a VAE folder, or a whole model."""
     found = identify(path)
     if found.kind not in ("vae", "base"):
-        raise InputError(f"this is a **{found.title}**, not a VAE", where=str(path), key="vae")
+        raise InputError(f"this is a {found.title}, not a VAE", where=str(path), key="vae")
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
         files = _weight_files(folder, _STEMS["vae"], dtype)
