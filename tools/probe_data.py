@@ -91,10 +91,10 @@ def main() -> int:
     try:
         answer = probe(json.loads(args.source.read_text(encoding="utf-8")))
     except OSError as error:
-        raise InputError(f"cannot read **{args.source}** ({error.strerror})") from None
+        raise InputError(f"cannot read {args.source} ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"**{args.source}** is not a file of {args.what} as described by --help.", detail=repr(error)
+            f"{args.source} is not a file of {args.what} as described by --help.", detail=repr(error)
         ) from None
     args.out.write_text(json.dumps(answer, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -160,7 +160,9 @@ def draw_thing(picture: Image.Image, thing: Thing, centre: Point, radius: float,
     picture.paste(_ink(COLOURS[thing.colour]), (0, 0), grown)
     picture.paste(fill, (0, 0), mask)
     if thing.face != "none":
-        draw_face(picture, thing.face, centre, radius * _FACE_SIZE.get(thing.shape, 0.5), COLOURS[thing.colour])
+        draw_face(
+            picture, thing.face, centre, radius * _FACE_SIZE.get(thing.shape, 0.5), COLOURS[thing.colour]
+        )
 
 
 def _grow(mask: Image.Image, width: int) -> Image.Image:
@@ -169,7 +171,9 @@ def _grow(mask: Image.Image, width: int) -> Image.Image:
 
     small = mask.resize((mask.width // 3, mask.height // 3), Image.Resampling.BOX)
     grown = small.filter(ImageFilter.MaxFilter(2 * max(1, width // 3) + 1))
-    return grown.resize(mask.size, Image.Resampling.BILINEAR).point([255 if v > 96 else 0 for v in range(256)])
+    return grown.resize(mask.size, Image.Resampling.BILINEAR).point(
+        [255 if v > 96 else 0 for v in range(256)]
+    )
 
 
 def _ink(colour: Colour) -> Colour:
@@ -190,7 +194,9 @@ def draw_face(picture: Image.Image, face: str, centre: Point, radius: float, col
     if face == "smiling":
         pen.arc(box, 20, 160, fill=ink, width=width)
     else:
-        pen.arc((box[0], box[1] + radius * 0.42, box[2], box[3] + radius * 0.42), 200, 340, fill=ink, width=width)
+        pen.arc(
+            (box[0], box[1] + radius * 0.42, box[2], box[3] + radius * 0.42), 200, 340, fill=ink, width=width
+        )
 
 
 def _draw_pattern(fill: Image.Image, pattern: str, colour: Colour, step: float, rng: random.Random) -> None:
@@ -203,7 +209,9 @@ def _draw_pattern(fill: Image.Image, pattern: str, colour: Colour, step: float, 
     if pattern == "striped":
         for index in range(0, count * 2, 2):
             x = index * step - side * 0.4 + offset
-            pen.polygon([(x, 0), (x + step, 0), (x + step + side * 0.35, side), (x + side * 0.35, side)], fill=other)
+            pen.polygon(
+                [(x, 0), (x + step, 0), (x + step + side * 0.35, side), (x + side * 0.35, side)], fill=other
+            )
         return
     for row in range(count):
         for column in range(count):
@@ -248,7 +256,12 @@ def _night(picture: Image.Image, pen: ImageDraw.ImageDraw, rng: random.Random) -
     side = picture.width
     pen.rectangle((0, 0, side, side), fill=(28, 34, 84))
     for _ in range(22):
-        _disc(pen, (rng.uniform(0, side), rng.uniform(0, side * 0.8)), side * rng.uniform(0.006, 0.014), (250, 246, 200))
+        _disc(
+            pen,
+            (rng.uniform(0, side), rng.uniform(0, side * 0.8)),
+            side * rng.uniform(0.006, 0.014),
+            (250, 246, 200),
+        )
     pen.ellipse((-side * 0.2, side * 0.8, side * 1.2, side * 1.5), fill=(20, 22, 52))
 
 
@@ -256,7 +269,11 @@ def _snow(picture: Image.Image, pen: ImageDraw.ImageDraw, rng: random.Random) ->
     side = picture.width
     pen.rectangle((0, 0, side, side), fill=(172, 196, 222))
     for x in (0.08, 0.9):
-        _polygon(pen, [(side * x, side * 0.28), (side * (x - 0.13), side * 0.72), (side * (x + 0.13), side * 0.72)], (52, 110, 92))
+        _polygon(
+            pen,
+            [(side * x, side * 0.28), (side * (x - 0.13), side * 0.72), (side * (x + 0.13), side * 0.72)],
+            (52, 110, 92),
+        )
     pen.ellipse((-side * 0.3, side * 0.64, side * 1.3, side * 1.7), fill=(244, 248, 252))
     for _ in range(26):
         _disc(pen, (rng.uniform(0, side), rng.uniform(0, side)), side * 0.011, (255, 255, 255))
@@ -296,7 +313,10 @@ def _diamond(pen: ImageDraw.ImageDraw, c: Point, r: float, tilt: float) -> None:
 
 def _star(pen: ImageDraw.ImageDraw, c: Point, r: float, tilt: float) -> None:
     points = [
-        (math.sin(k * math.pi / 5) * (1.1 if k % 2 == 0 else 0.48), -math.cos(k * math.pi / 5) * (1.1 if k % 2 == 0 else 0.48))
+        (
+            math.sin(k * math.pi / 5) * (1.1 if k % 2 == 0 else 0.48),
+            -math.cos(k * math.pi / 5) * (1.1 if k % 2 == 0 else 0.48),
+        )
         for k in range(10)
     ]
     _polygon(pen, _turned(c, points, r, tilt))
@@ -325,7 +345,20 @@ def _ring(pen: ImageDraw.ImageDraw, c: Point, r: float, tilt: float) -> None:
 
 def _cross(pen: ImageDraw.ImageDraw, c: Point, r: float, tilt: float) -> None:
     w = 0.34
-    outline = [(-w, -1), (w, -1), (w, -w), (1, -w), (1, w), (w, w), (w, 1), (-w, 1), (-w, w), (-1, w), (-1, -w), (-w, -w)]
+    outline = [
+        (-w, -1),
+        (w, -1),
+        (w, -w),
+        (1, -w),
+        (1, w),
+        (w, w),
+        (w, 1),
+        (-w, 1),
+        (-w, w),
+        (-1, w),
+        (-1, -w),
+        (-w, -w),
+    ]
     _polygon(pen, _turned(c, outline, r, tilt))
 
 
