@@ -199,11 +199,17 @@ def draw_face(picture: Image.Image, face: str, centre: Point, radius: float, col
         )
 
 
+def _shade(colour: Colour) -> Colour:
+    """A clearly lighter shade of dark colours, a darker one of light ones."""
+    if sum(colour) < 420:
+        return (int(colour[0] * 0.38 + 158), int(colour[1] * 0.38 + 158), int(colour[2] * 0.38 + 158))
+    return (colour[0] // 2, colour[1] // 2, colour[2] // 2)
+
+
 def _draw_pattern(fill: Image.Image, pattern: str, colour: Colour, step: float, rng: random.Random) -> None:
     """Stripes, dots or checks in a lighter or darker shade of ``colour``."""
     pen = ImageDraw.Draw(fill)
-    light = sum(colour) < 420
-    other = tuple(int(c + (255 - c) * 0.62) if light else int(c * 0.5) for c in colour)
+    other = _shade(colour)
     side, offset = fill.width, rng.uniform(0, step)
     count = int(side / step) + 2
     if pattern == "striped":

@@ -59,7 +59,18 @@ class ControlReader:
         if _size(self._path) <= self._offset:
             return []
         records, self._offset = read_records(self._path, self._offset)
-        return [record for record in records if record.get("command") in get_args(Command)]
+        return _commands(records)
+
+    def stop_waits(self) -> bool:
+        """True when a stop is among what :meth:`poll` will give next. Costs as little."""
+        if _size(self._path) <= self._offset:
+            return False
+        records, _ = read_records(self._path, self._offset)
+        return any(record["command"] in ("stop", "stop_now") for record in _commands(records))
+
+
+def _commands(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if record.get("command") in get_args(Command)]
 
 
 def _size(path: Path) -> int:

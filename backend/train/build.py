@@ -87,7 +87,7 @@ def build_session(
         length=length,
         meter=Meter(events, length, _pictures_per_step(prepared.plan, length, accelerator)),
         saver=Saver(settings, run.path, output_folder(settings, run), facts, accelerator.is_main_process),
-        sampler=_sampler(settings, run, events, model, method, seed),
+        sampler=_sampler(settings, run, events, model, method, control),
         control=control,
         events=events,
     )
@@ -215,10 +215,18 @@ def _pictures_per_step(plan: DatasetPlan, length: Length, accelerator: Accelerat
 
 
 def _sampler(
-    settings: Settings, run: Run, events: Sink, model: DiffusionModel, method: Method, seed: int
+    settings: Settings, run: Run, events: Sink, model: DiffusionModel, method: Method, control: ControlReader
 ) -> Sampler:
-    name = settings.saving.output_name or "sample"
-    return Sampler.from_settings(settings, run.path, name, events, model, seed=seed, network=method.trainable)
+    return Sampler.from_settings(
+        settings,
+        run.path,
+        settings.saving.output_name or "sample",
+        events,
+        model,
+        seed=settings.schedule.seed or 0,
+        network=method.trainable,
+        should_stop=control.stop_waits,
+    )
 
 
 def _step_module(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +58,10 @@ class PromptSource:
         return (facts.st_mtime_ns, facts.st_size) if facts else None
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass
 class Sampler:
     """Draws the run's prompts with the model as it is now, attached network included."""
@@ -77,6 +81,8 @@ class Sampler:
     """The network in training, so that its dropout rests meanwhile."""
     source: PromptSource | None = None
     autocast: torch.dtype | None = None
+    should_stop: Callable[[], bool] = _never
+    """Asked at every sampling step: a Stop is not kept waiting for a picture."""
     _said: set[str] = field(default_factory=set)
 
     @classmethod
@@ -90,6 +96,7 @@ class Sampler:
         *,
         seed: int = 0,
         network: nn.Module | None = None,
+        should_stop: Callable[[], bool] = _never,
     ) -> Sampler:
         """The sampler that the settings ask for, writing into ``run_path/samples``.
 
@@ -110,6 +117,7 @@ class Sampler:
             network=network,
             source=PromptSource(wanted.sample_prompt_text, path, _defaults(settings)),
             autocast=_AUTOCAST.get(settings.precision.mixed_precision),
+            should_stop=should_stop,
         )
         sampler.read_prompts(0)
         return sampler
@@ -129,6 +137,8 @@ class Sampler:
             if self.source and self.source.changed():
                 self.read_prompts(step)
             for index, request in enumerate(self.prompts):
+                if self.should_stop():
+                    break
                 self.events.emit(
                     "progress", phase="sampling", done=index, total=len(self.prompts), unit="pictures"
                 )
@@ -146,6 +156,8 @@ class Sampler:
     def _try_one(self, step: int, epoch: int | None, index: int, request: Request) -> None:
         try:
             self._draw_one(step, epoch, index, request)
+        except engine.Stopped:
+            return
         except Exception as error:
             problem = problems_of(error)[0]
             self._warn(step, f"sample {index + 1} could not be drawn, training goes on", problem)
@@ -154,7 +166,9 @@ class Sampler:
         if request.seed is None or request.seed < 0:
             request = replace(request, seed=keyed.key(self.seed, "sample", index) % 2**32)
         with _autocast(self.model, self.autocast):
-            drawn = next(iter(engine.draw(self.model, [replace(request, count=1)])))
+            drawn = next(
+                iter(engine.draw(self.model, [replace(request, count=1)], should_stop=self.should_stop))
+            )
         ready = drawn.request
         stem = pictures.safe_name(f"{self.name}_{step:06d}_{index:02d}_{ready.seed}")
         path = pictures.save(drawn.image, self.folder / f"{stem}.png", prompts.parameters_text(ready))

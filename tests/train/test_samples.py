@@ -220,3 +220,16 @@ def test_a_broken_prompt_file_does_not_stop_the_start(tmp_path, sink):
     path.write_text('["a cat --w 64 --h 64 --s 1"]')
     sampler.draw(1)
     assert len(sink.of("sample")) == 1
+
+
+def test_a_stop_is_not_kept_waiting_for_pictures(tmp_path, sink):
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    prompts = [Request("a cat", width=64, height=64, steps=30)] * 3
+    make(tmp_path, sink, *prompts, should_stop=stop).draw(5)
+    assert not sink.of("sample") and not sink.of("warning")
+    assert len(asked) < 10
