@@ -226,7 +226,8 @@ def test_nothing_is_left_for_later() -> None:
 def test_every_option_is_read_somewhere() -> None:
     from backend.settings import declarations
 
-    files = [path for path in house.sources() if "settings" not in path.parts]
+    rules = {"length.py"}  # uses options; the rest of the package only declares and judges them
+    files = [path for path in house.sources() if "settings" not in path.parts or path.name in rules]
     words = {word for path in files for word in house.words_read(path)}
     unread = [key for key in declarations() if key not in words]
     assert not unread, f"options that nothing reads: {', '.join(unread)}"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
 from backend.settings import Settings, declarations
+from backend.settings.command import to_command_line
 from backend.settings.declare import Declared
 from backend.settings.settings import Reading, read_values
 
@@ -75,12 +75,4 @@ def own_keys() -> list[str]:
 
 def command_line(settings: Settings) -> str:
     """The command that trains with these settings from a terminal in Atelier's folder."""
-    words = ["python", "tools/train_network.py"]
-    for key, value in settings.changed().items():
-        if isinstance(value, bool):
-            words.append(f"--{key}" if value else f"--{key}=false")
-        elif isinstance(value, list):
-            words += [f"--{key}", *map(str, value)]
-        else:
-            words.append(f"--{key}={value}")
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return " ".join(["python", "tools/train_network.py", *to_command_line(settings)])

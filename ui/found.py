@@ -6,7 +6,6 @@ Everything comes from file headers and settings, so it takes milliseconds and no
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from backend.data.types import DatasetPlan
 from backend.errors import InputError, Problem
 from backend.settings import Settings, check_files, declarations
 from backend.settings.check import judge
+from backend.settings.length import run_length
 from backend.system.identify import ModelFile, identify
 from ui.bind import read
 from ui.calls import problem_dicts
@@ -176,14 +176,14 @@ def _data_card(plan: DatasetPlan) -> dict[str, Any]:
 
 def _length_card(settings: Settings, plan: DatasetPlan) -> dict[str, Any] | None:
     """Steps as the trainer will count them: epochs, when given, decide."""
-    schedule = settings.schedule
-    per_epoch = math.ceil(plan.batches_per_epoch() / schedule.gradient_accumulation_steps)
-    if not per_epoch:
+    batches = plan.batches_per_epoch()
+    if not batches:
         return None
-    steps = schedule.max_train_epochs * per_epoch if schedule.max_train_epochs else schedule.max_train_steps
+    length = run_length(settings, batches)
+    steps, per_epoch = length.steps, length.steps_per_epoch
     epochs = f"{steps / per_epoch:.1f}".removesuffix(".0")
     whole = steps % per_epoch == 0
-    batch = settings.dataset.train_batch_size * schedule.gradient_accumulation_steps
+    batch = settings.dataset.train_batch_size * length.accumulation
     detail = t(
         "train.epochs_of" if whole else "train.epochs_about",
         epochs=epochs,

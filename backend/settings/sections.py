@@ -63,8 +63,8 @@ class DatasetSettings(Section):
         None, "Resolution", "Training size as one number or 'width,height'. Empty: the family's own (512 for SD 1.x).",
         level="basic", unit="px", suggestions=("512", "640", "768", "1024"),
     )  # fmt: skip
-    train_batch_size: int = option(1, "Batch size", "Pictures in one step. More needs more memory and trains steadier.", ge=1, le=4096, level="basic")
-    enable_bucket: bool = option(False, "Aspect buckets", "Keep each picture's shape by grouping pictures of like shape.", level="basic")
+    train_batch_size: int = option(1, "Batch size", "Pictures in one step. More needs more memory and trains steadier.", ge=1, le=4096)
+    enable_bucket: bool = option(False, "Aspect buckets", "Keep each picture's shape by grouping pictures of like shape.")
     min_bucket_reso: int = option(256, "Smallest bucket side", "No bucket side is shorter.", ge=8, le=16_384, unit="px", level="expert", show_if=(("enable_bucket", (True,)),))
     max_bucket_reso: int = option(1024, "Longest bucket side", "No bucket side is longer.", ge=8, le=16_384, unit="px", level="expert", show_if=(("enable_bucket", (True,)),))
     bucket_reso_steps: int = option(64, "Bucket step", "Bucket sides are multiples of this.", ge=8, le=1024, unit="px", level="expert", show_if=(("enable_bucket", (True,)),))
@@ -97,7 +97,7 @@ class CachingSettings(Section):
 
     title = "Caching"
 
-    cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.", level="basic")
+    cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.")
     cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.")
     vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert")
     cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.")
@@ -116,7 +116,7 @@ class NetworkSettings(Section):
 
     network_module: str = option("networks.lora", "Network", "What kind of network is trained.", choices=("networks.lora",), level="advanced")
     network_dim: int | None = option(None, "Rank", "Size of the LoRA: 4 to 16 for a subject, more for styles. 4 when empty.", ge=1, le=1024, level="basic")
-    network_alpha: float = option(1.0, "Alpha", "The LoRA counts alpha / rank as strong. Half the rank is a common choice.", ge=0, le=10_000, level="basic")
+    network_alpha: float = option(1.0, "Alpha", "The LoRA counts alpha / rank as strong. Half the rank is a common choice.", ge=0, le=10_000)
     conv_dim: int | None = option(None, "Convolution rank", "Also train the 3x3 convolutions with this rank: better for styles, larger files.", ge=1, le=1024, network_arg=True)
     conv_alpha: float | None = option(None, "Convolution alpha", "As alpha, for the 3x3 convolutions. 1 when empty.", ge=0, le=10_000, network_arg=True)
     network_dropout: float | None = option(None, "Dropout", "Share of the LoRA's inner values left out at each step.", ge=0, lt=1, level="expert")
@@ -148,7 +148,7 @@ class ScheduleSettings(Section):
 
     title = "Length and schedule"
 
-    max_train_steps: int = option(1600, "Steps", "Optimizer steps in all. Epochs, when given, win.", ge=1, le=100_000_000, level="basic", unit="steps")
+    max_train_steps: int = option(1600, "Steps", "Optimizer steps in all. Epochs, when given, win.", ge=1, le=100_000_000, unit="steps")
     max_train_epochs: int | None = option(None, "Epochs", "Times through all pictures and repeats; decides the number of steps when given.", ge=1, le=1_000_000, level="basic", unit="epochs")
     gradient_accumulation_steps: int = option(1, "Accumulate batches", "Batches that make one step; like a larger batch in less memory.", ge=1, le=4096)
     lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"] = option(
@@ -175,8 +175,8 @@ class PrecisionSettings(Section):
 
     title = "Precision and memory"
 
-    mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.", level="basic")
-    gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.", level="basic")
+    mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.")
+    gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.")
     xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", level="expert")
     sdpa: bool = option(False, "PyTorch attention", "PyTorch's own fast attention. It is always used unless xformers is asked for.", level="expert")
     no_half_vae: bool = option(False, "VAE in full precision", "For VAEs that give black pictures in half precision.")
@@ -189,10 +189,10 @@ class SavingSettings(Section):
     title = "Saving"
 
     output_name: str | None = option(None, "Name", "Name of the result, without ending.", level="basic", per_run=True)
-    output_dir: str | None = option(None, "Output folder", "Where results go. Empty: into the run's own folder.", path="output", level="basic")
+    output_dir: str | None = option(None, "Output folder", "Where results go. Empty: into the run's own folder.", path="output")
     save_model_as: Literal["safetensors", "ckpt", "pt"] = option("safetensors", "File kind", "safetensors is safe and carries the settings.", level="expert")
     save_precision: Literal["float", "fp16", "bf16"] | None = option(None, "Precision of the file", "As trained when empty; fp16 halves the file.")
-    save_every_n_epochs: int | None = option(None, "Save every n epochs", "Keep a file every so many epochs.", ge=1, unit="epochs", level="basic")
+    save_every_n_epochs: int | None = option(None, "Save every n epochs", "Keep a file every so many epochs.", ge=1, unit="epochs")
     save_every_n_steps: int | None = option(None, "Save every n steps", "Keep a file every so many steps.", ge=1, unit="steps")
     save_state: bool = option(False, "Save state too", "Keep a restore point beside each saved file.")
     save_state_on_train_end: bool = option(False, "Save state at the end", "Keep a restore point when training ends, so that it can go on later.")
@@ -209,7 +209,7 @@ class SamplingSettings(Section):
 
     sample_prompt_text: str = option("", "Sample prompts", "One prompt a line, with options like --n bad --w 512 --h 512 --d 1 --s 20 --l 7.", level="basic", multiline=True, per_run=True)
     sample_prompts: str | None = option(None, "Sample prompt file", "A .txt, .json or .toml file of prompts.", path="file", level="expert")
-    sample_every_n_steps: int | None = option(None, "Sample every n steps", "Draw the prompts every so many steps.", ge=1, unit="steps", level="basic")
+    sample_every_n_steps: int | None = option(None, "Sample every n steps", "Draw the prompts every so many steps.", ge=1, unit="steps")
     sample_every_n_epochs: int | None = option(None, "Sample every n epochs", "Draw the prompts every so many epochs.", ge=1, unit="epochs")
     sample_at_first: bool = option(False, "Sample before the first step", "To see where the model starts.")
     sample_sampler: str = option("ddim", "Sampler", "How samples are drawn.", choices=("ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver", "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a"))

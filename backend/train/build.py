@@ -17,11 +17,11 @@ from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.jobs.runs import Run
 from backend.settings import Settings
+from backend.settings.length import Length, run_length
 from backend.train import optimizers
 from backend.train.caching import Caches, Watch, fill_caches
 from backend.train.checkpoints import Position, State, load_state, newest_state
 from backend.train.environment import adapt
-from backend.train.length import Length, run_length
 from backend.train.meter import Meter
 from backend.train.methods.base import Method
 from backend.train.methods.network import NetworkMethod

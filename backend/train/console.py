@@ -15,11 +15,13 @@ _LINE_SECONDS = 10.0
 
 
 class Console:
-    """Writes every event to a log of events and, in words, to a stream."""
+    """Writes every event to a log of events and, in words, to a stream and perhaps a second one."""
 
-    def __init__(self, events: Sink, stream: TextIO | None = None) -> None:
+    def __init__(self, events: Sink, stream: TextIO | None = None, copy: TextIO | None = None) -> None:
         self._events = events
         self._stream = stream or sys.stdout
+        self._copy = copy
+        """A command line's ``log.txt``: a job of the page has its output there anyway."""
         self._live = self._stream.isatty()
         self._last = 0.0
         self._open_line = False
@@ -38,20 +40,29 @@ class Console:
     def _progress(self, text: str, fields: dict[str, Any]) -> None:
         final = fields.get("step", fields.get("done")) == fields.get("total")
         now = time.monotonic()
+        due = final or now - self._last >= _LINE_SECONDS
         if self._live:
             self._stream.write(f"\r{text:<78}")
+            self._stream.flush()
             self._open_line = True
-        elif final or now - self._last >= _LINE_SECONDS:
-            self._stream.write(f"{text}\n")
+        elif due:
+            _write(self._stream, text)
+        if due:
+            _write(self._copy, text)
             self._last = now
-        self._stream.flush()
 
     def _line(self, text: str) -> None:
         if self._open_line:
             self._stream.write("\n")
             self._open_line = False
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        _write(self._stream, text)
+        _write(self._copy, text)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is not None:
+        stream.write(f"{text}\n")
+        stream.flush()
 
 
 def _step(fields: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backend.errors import Problem, RunFault
 from backend.jobs.events import Sink
-from backend.train.length import Length
+from backend.settings.length import Length
 
 FLUSH_SECONDS = 0.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -29,12 +30,23 @@ def train_from_settings(settings: Settings, notes: Iterable[Problem] = ()) -> in
     """
     for note in notes:
         print(f"note: {note.text()}")
+    _refuse_several_processes()
     settings = with_seed(settings)
     prepared = prepare(settings)
     name = settings.saving.output_name or "training"
     config, dataset = settings_package.to_toml(settings), dataset_toml(prepared.plan)
     run = create_and_register(runs_root(), name, config, dataset)
     return _execute(run, settings, resume=False, prepared=prepared)
+
+
+def _refuse_several_processes() -> None:
+    """``accelerate launch`` starts a process for every card it finds unless it is told otherwise."""
+    count = int(os.environ.get("WORLD_SIZE", "1") or 1)
+    if count > 1:
+        raise InputError(
+            f"{count} processes were started for one training; Atelier trains with one",
+            next="start it with accelerate launch --num_processes 1, or without accelerate",
+        )
 
 
 def train_folder(path: Path, resume: bool = False) -> int:
@@ -47,7 +59,8 @@ def train_folder(path: Path, resume: bool = False) -> int:
 def _execute(run: Run, settings: Settings | None, *, resume: bool, prepared: Prepared | None) -> int:
     """Run to an end and say which: every error becomes an event and an exit code."""
     log = EventLog(run.events)
-    events = Console(log)
+    copy = run.log.open("a", encoding="utf-8") if prepared else None
+    events = Console(log, copy=copy)
     stop_on_signals(run)
     try:
         events.emit("state", state="running")
@@ -76,6 +89,8 @@ def _execute(run: Run, settings: Settings | None, *, resume: bool, prepared: Pre
         return 4
     finally:
         log.close()
+        if copy is not None:
+            copy.close()
 
 
 def _settings_of(run: Run) -> Settings:

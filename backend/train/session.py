@@ -13,8 +13,8 @@ from backend.families.base import DiffusionModel, Sizes
 from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.settings import Settings
+from backend.settings.length import Length
 from backend.train.checkpoints import Position
-from backend.train.length import Length
 from backend.train.meter import Meter
 from backend.train.methods.base import Method
 from backend.train.noise import NoiseRules, draw_noise, draw_timesteps

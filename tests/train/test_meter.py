@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backend.errors import RunFault
-from backend.train.length import Length
+from backend.settings.length import Length
 from backend.train.meter import Meter, StepRecord
 
 

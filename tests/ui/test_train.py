@@ -54,6 +54,7 @@ def test_the_schema_holds_every_option_once():
     keys = [option["key"] for group in schema["groups"] for option in group["options"]]
     assert keys == list(declarations())
     assert set(ESSENTIALS) <= set(keys)
+    assert set(ESSENTIALS) == {key for key, one in declarations().items() if one.info.level == "basic"}
 
 
 def test_a_first_visit_begins_with_a_preset_and_a_later_one_with_the_draft(page: TrainPage):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.settings import Settings
-from backend.train.length import run_length
+from backend.settings.length import run_length
 
 
 @pytest.mark.parametrize(
