@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
+
+from backend.wholefile import write_text
 
 RECENT_KEPT = 12
 
@@ -63,6 +64,4 @@ class Drafts:
     def _write(self, form: str, data: dict[str, Any]) -> None:
         path = self._path(form)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
-        part.replace(path)
+        write_text(path, json.dumps(data, ensure_ascii=False, indent=1))

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from backend.wholefile import replacing
+
 Entry = Mapping[str, Tensor]
 
 _DTYPES: Mapping[str, torch.dtype] = {
@@ -121,7 +123,8 @@ class FolderStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         # Names sort by time, so that what was made again stands after what it replaces.
         pack = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
-        _write_whole(pack, save(tensors, metadata=checksums))
+        with replacing(pack) as new:
+            new.file.write(save(tensors, metadata=checksums))
         self._index(pack)
 
     def _refresh(self) -> bool:
@@ -183,17 +186,3 @@ def _checksum(tensors: Mapping[str, Tensor], key: str, names: Iterable[str]) -> 
         raw = tensors[f"{key}/{name}"].reshape(-1).view(torch.uint8).numpy()
         total = zlib.crc32(raw.tobytes(), total)
     return f"{total:08x}"
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to the disk, then rename."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import math
 import mmap
-import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from torch import Tensor
 from backend.errors import InputError, RunFault
 from backend.system.headers import Header, TensorInfo, read_header, read_safetensors
 from backend.system.pickles import TRAINER_PACKAGES, globals_in
+from backend.wholefile import replacing
 
 _TYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -68,7 +68,7 @@ def open_tensors(path: Path) -> TensorSource:
 class _SafetensorsSource:
     def __init__(self, header: Header) -> None:
         self.header = header
-        self._file: BinaryIO = header.path.open("rb")
+        self._file: IO[bytes] = header.path.open("rb")
         self._map: mmap.mmap | None = None
         self._buffer = bytearray(_PIECE)
 
@@ -173,26 +173,21 @@ def write_tensors(path: Path, entries: Sequence[Entry], metadata: Mapping[str, s
         RunFault: it cannot be written (no room, no permission).
     """
     ordered = sorted(entries, key=lambda entry: (-entry.dtype.itemsize, entry.name))
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            _write(file, ordered, metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        written = read_safetensors(part)
-        assert len(written.tensors) == len(ordered), "a name stands twice among the entries"
-        part.replace(path)
+        with replacing(path) as new:
+            _write(new.file, ordered, metadata)
+            new.settle()
+            written = read_safetensors(new.path)
+            assert len(written.tensors) == len(ordered), "a name stands twice among the entries"
     except OSError as error:
         raise RunFault(
             f"cannot write {path} ({(error.strerror or str(error)).lower()})",
             where=str(path),
             next="free some room or choose another folder, then try again",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def _write(file: BinaryIO, ordered: Sequence[Entry], metadata: Mapping[str, str]) -> None:
+def _write(file: IO[bytes], ordered: Sequence[Entry], metadata: Mapping[str, str]) -> None:
     table: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for entry in ordered:

@@ -175,7 +175,7 @@ def decode(model: DiffusionModel, latents: Tensor) -> tuple[Tensor, str]:
     """
     device = _device(model)
     plain = torch.autocast(device.type, enabled=False)
-    with _moved(model.vae, device), _eval_modules([model.vae]), plain:
+    with _moved(model.vae, device), evaluating([model.vae]), plain:
         pixels = model.decode_latents(latents)
         if bool(torch.isfinite(pixels).all()):
             return pixels, ""
@@ -248,12 +248,12 @@ def _autocast(model: DiffusionModel) -> AbstractContextManager[Any]:
 
 
 def _evaluating(model: DiffusionModel) -> AbstractContextManager[None]:
-    return _eval_modules(model.parts().values())
+    return evaluating(model.parts().values())
 
 
 @contextmanager
-def _eval_modules(modules: Iterable[nn.Module]) -> Generator[None, None, None]:
-    """Evaluation mode meanwhile; every submodule gets its own mode back."""
+def evaluating(modules: Iterable[nn.Module]) -> Generator[None, None, None]:
+    """Evaluation mode (no dropout) meanwhile; every submodule gets its own mode back."""
     training = [module for root in modules for module in root.modules() if module.training]
     for module in training:
         module.training = False

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import EnvironmentFault, InputError
-from backend.jobs.files import exclusive, write_json
+from backend.filelock import exclusive
+from backend.jobs.files import write_json
 from backend.jobs.identity import ProcessIdentity
 from backend.jobs.runs import JOB_FILE, Run, asked, create_run, list_runs
 from backend.jobs.state import RunState, last_attempt, state

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backend.errors import InputError, Problem
-from backend.jobs.files import read_json, write_json, write_text
+from backend.jobs.files import read_json, write_json
 from backend.system.paths import runs_root
+from backend.wholefile import write_text
 
 __all__ = ["Kind", "Run", "create_run", "list_runs", "open_run", "runs_root"]
 

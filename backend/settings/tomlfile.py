@@ -6,8 +6,6 @@ sections' names.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from backend.errors import EnvironmentFault, InputError, Problem
 from backend.settings.declare import SECTIONS, declarations
 from backend.settings.paths import missing
 from backend.settings.settings import Settings, read_values
+from backend.wholefile import replacing
 
 MAX_BYTES = 1_000_000
 """No settings file is larger, and parsing a much larger one would take minutes."""
@@ -89,22 +88,16 @@ def write_checked(path: Path, text: str, settings: Settings) -> None:
     Raises:
         EnvironmentFault: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        assert read_toml(partial) == settings, "settings do not read back as they were written"
-        partial.replace(path)
+        with replacing(path) as new:
+            new.file.write(text.encode("utf-8"))
+            new.settle()
+            assert read_toml(new.path) == settings, "settings do not read back as they were written"
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write to {path} ({error.strerror})", next="choose another folder"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read_flat(path: Path) -> Flat:

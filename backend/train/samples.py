@@ -133,7 +133,7 @@ class Sampler:
 
     def draw(self, step: int, epoch: int | None = None) -> None:
         """Draw every prompt and record it. Nothing is raised; ``epoch`` is only recorded."""
-        with _randomness_kept(), _resting(self.network):
+        with _randomness_kept(), engine.evaluating([self.network] if self.network else []):
             if self.source and self.source.changed():
                 self.read_prompts(step)
             for index, request in enumerate(self.prompts):
@@ -230,19 +230,6 @@ def _randomness_kept() -> Generator[None, None, None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
-
-
-@contextmanager
-def _resting(network: nn.Module | None) -> Generator[None, None, None]:
-    """The network without dropout meanwhile."""
-    training = [module for module in network.modules() if module.training] if network else []
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _free_memory() -> None:

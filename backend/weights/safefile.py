@@ -10,17 +10,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import shutil
 import struct
 import sys
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from backend.errors import EnvironmentFault, Problem, RunFault
 from backend.system.headers import readable_size
+from backend.wholefile import NewFile, replacing
 
 if TYPE_CHECKING:
     import torch
@@ -51,11 +51,11 @@ def write_safetensors(
         EnvironmentFault: the folder cannot be written to.
     """
     check_finite(tensors)
-    with _replacing(path, sum(map(_bytes, tensors.values()))) as (file, partial):
+    with _writing(path, sum(map(_bytes, tensors.values()))) as new:
         for piece in serialised(tensors, metadata or {}):
-            file.write(piece)
-        _settle(file)
-        _check_arrived(path, partial, tensors)
+            new.file.write(piece)
+        new.settle()
+        _check_arrived(path, new.path, tensors)
 
 
 def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -63,19 +63,18 @@ def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
     import torch
 
     check_finite(tensors)
-    with _replacing(path, sum(map(_bytes, tensors.values()))) as (file, partial):
-        torch.save({name: tensor.detach().cpu() for name, tensor in tensors.items()}, file)
-        _settle(file)
-        if _torch_shapes(partial) != {name: tensor.shape for name, tensor in tensors.items()}:
+    with _writing(path, sum(map(_bytes, tensors.values()))) as new:
+        torch.save({name: tensor.detach().cpu() for name, tensor in tensors.items()}, new.file)
+        new.settle()
+        if _torch_shapes(new.path) != {name: tensor.shape for name, tensor in tensors.items()}:
             raise RunFault(_not_arrived(path))
 
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Write UTF-8 text with line ends as given. Raises RunFault or EnvironmentFault as above."""
     content = text.encode("utf-8")
-    with _replacing(path, len(content)) as (file, _):
-        file.write(content)
-        _settle(file)
+    with _writing(path, len(content)) as new:
+        new.file.write(content)
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -177,40 +176,16 @@ def _not_arrived(path: Path, detail: str = "") -> Problem:
     )
 
 
-def _settle(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 @contextmanager
-def _replacing(path: Path, size: int) -> Generator[tuple[IO[bytes], Path]]:
-    """A new file that takes the name ``path`` when the block ends without a fault."""
-    partial = path.with_name(f".{secrets.token_hex(6)}.partial")
+def _writing(path: Path, size: int) -> Generator[NewFile, None, None]:
+    """A new file that takes the name ``path`` at the end, with faults in words."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_space(path, size)
-        with partial.open("xb") as file:
-            yield cast("IO[bytes]", file), partial
-        partial.replace(path)
-        _settle_folder(path.parent)
+        with replacing(path) as new:
+            yield new
     except OSError as error:
         raise _fault(path, size, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def _settle_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system lets a folder be synced."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # Some network drives refuse; the file itself is on the disk.
-    finally:
-        os.close(handle)
 
 
 def _check_space(path: Path, size: int) -> None:

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from backend.errors import EnvironmentFault, InputError
+from backend.filelock import exclusive
 from backend.jobs import control, process
 from backend.jobs.events import EventLog, read_events
-from backend.jobs.files import exclusive
 from backend.jobs.identity import ProcessIdentity
 from backend.jobs.runs import Run, create_run, list_runs
 from backend.jobs.state import state
@@ -253,13 +253,13 @@ def test_a_lock_is_free_once_its_holder_is_gone(tmp_path: Path, root: Path) -> N
     lock = tmp_path / "lock"
     holder = (
         f"import sys, time; sys.path.insert(0, {str(root)!r})\n"
-        "from pathlib import Path\nfrom backend.jobs.files import exclusive\n"
+        "from pathlib import Path\nfrom backend.filelock import exclusive\n"
         f"with exclusive(Path({str(lock)!r})):\n    print('held', flush=True)\n    time.sleep(30)\n"
     )
     other = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline().strip() == b"held"
-    with pytest.raises(EnvironmentFault, match="starting a job"), exclusive(lock, timeout=0.2):
+    with pytest.raises(EnvironmentFault, match="another process has held"), exclusive(lock, timeout=0.2):
         pass
     other.kill()
     other.wait()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backend.errors import InputError
-from backend.jobs.files import write_text
 from backend.jobs.runs import create_run, find_run, list_runs, open_run, slug
+from backend.wholefile import write_text
 
 
 def test_a_new_run_has_all_its_parts(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_fault_of_ours_while_writing_leaves_nothing(tmp_path, monkeypatch):
     def broken(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(safefile, "_settle", broken)
+    monkeypatch.setattr("backend.wholefile.NewFile.settle", broken)
     with pytest.raises(KeyboardInterrupt):
         write_text_atomic(tmp_path / "a.txt", "x")
     assert list(tmp_path.iterdir()) == []
