@@ -81,12 +81,5 @@ def _collect(problems: list[Problem], work: Callable[[], T]) -> T | None:
 
 
 def _once(problems: list[Problem]) -> list[Problem]:
-    """Without repeats: two checks may find the same missing file."""
-    seen: set[tuple[str | None, str]] = set()
-    kept: list[Problem] = []
-    for problem in problems:
-        mark = (problem.key, problem.where if problem.key else problem.what)
-        if mark not in seen:
-            seen.add(mark)
-            kept.append(problem)
-    return kept
+    """Without repeats: two checks may find the same thing."""
+    return list(dict.fromkeys(problems))

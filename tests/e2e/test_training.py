@@ -268,3 +268,23 @@ def test_output_inside_the_dataset_is_refused(world: World) -> None:
     done = world.train(output_dir=world.pictures)
     assert done.returncode == 2
     assert os.path.realpath(world.pictures) in done.stdout + done.stderr
+
+
+def test_every_bad_picture_is_told_at_once_or_left_out_when_asked(world: World, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "pictures"
+    shutil.copytree(world.pictures, folder)
+    own = folder / "2_sks shape"
+    (own / "im03.png").write_bytes((own / "im03.png").read_bytes()[:300])
+    (own / "im04.png").write_bytes(b"")
+    (own / "im07.png").write_text("<html>not found</html>")
+    refused = world.train(train_data_dir=folder)
+    assert refused.returncode == 2
+    told = refused.stdout + refused.stderr
+    for words in ("im03.png is cut off", "im04.png is empty (0 bytes)", "im07.png is not an image"):
+        assert words in told
+    done = world.train(train_data_dir=folder, skip_broken_images=True, max_train_steps=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 pictures left out" in done.stdout
+    assert (own / "im04.png").read_bytes() == b"", "nothing in the dataset is touched"
