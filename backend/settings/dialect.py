@@ -30,13 +30,9 @@ NEEDS_NOTHING: Mapping[str, str] = {
     "disable_mmap_load_safetensors": "model files are read in one pass, without a second copy in memory",
     "dynamo_backend": "it only counts with torch_compile",
     "highvram": "memory is kept for as long as it is of use",
-    "huber_c": "it only counts with a huber loss_type",
-    "huber_scale": "it only counts with a huber loss_type",
-    "huber_schedule": "it only counts with a huber loss_type",
     "lowram": "model files are read without a second copy in memory",
     "lr_scheduler_power": "it only counts with the polynomial schedule",
     "mem_eff_attn": "PyTorch's own attention is as sparing with memory and always in use",
-    "multires_noise_discount": "it only counts with multires_noise_iterations",
     "no_token_padding": "it has no effect in sd-scripts either",
     "persistent_data_loader_workers": "the loading threads live as long as the run",
     "skip_cache_check": "caches are found by content, so there is nothing to check",
@@ -48,35 +44,32 @@ NEEDS_NOTHING: Mapping[str, str] = {
 """Name -> why it may be given and needs nothing."""
 
 _ABSENT = """
-    adaptive_noise_scale apply_lg_attn_mask apply_t5_attn_mask async_upload base_weights
-    base_weights_multiplier block_lr blocks_to_swap blockwise_fused_optimizers clip_g
-    clip_g_dropout_rate clip_l clip_l_dropout_rate color_aug cond_emb_dim conditioning_data_dir
-    console_log_file console_log_level console_log_simple control_net_lr
-    controlnet_model_name_or_path cpu_offload_checkpointing dataset_class
-    ddp_gradient_as_bucket_view ddp_static_graph ddp_timeout debiased_estimation_loss debug_dataset
-    deepspeed diffusers_xformers enable_scaled_pos_embed face_crop_aug_range
-    fp16_master_weights_and_gradients fp8_base fp8_base_unet full_bf16 full_fp16
-    fused_backward_pass fused_optimizer_groups huggingface_path_in_repo huggingface_repo_id
-    huggingface_repo_type huggingface_repo_visibility huggingface_token in_json init_word
-    initial_epoch initial_step ip_noise_gamma ip_noise_gamma_random_strength learning_rate_te
-    learning_rate_te1 learning_rate_te2 learning_rate_te3 log_config log_tracker_config
-    log_tracker_name logit_mean logit_std loss_type lr_decay_steps lr_scheduler_args
-    lr_scheduler_min_lr_ratio lr_scheduler_timescale lr_scheduler_type max_timestep
-    max_validation_steps metadata_author metadata_description metadata_is_negative_embedding
-    metadata_license metadata_merged_from metadata_preprocessor metadata_tags metadata_thumbnail
-    metadata_title metadata_trigger_phrase metadata_usage_hint min_timestep mode_scale
-    multires_noise_iterations noise_offset_random_strength num_last_block_to_freeze
-    num_vectors_per_token offload_optimizer_device offload_optimizer_nvme_path
-    offload_param_device offload_param_nvme_path output_config pos_emb_random_crop_rate random_crop
-    resume_from_huggingface save_clip save_last_n_epochs save_last_n_epochs_state
-    save_last_n_steps save_last_n_steps_state save_n_epoch_ratio save_state_to_huggingface
-    save_t5xxl scale_v_pred_loss_like_noise_pred scale_weight_norms skip_until_initial_step
+    apply_lg_attn_mask apply_t5_attn_mask async_upload base_weights base_weights_multiplier
+    block_lr blocks_to_swap blockwise_fused_optimizers clip_g clip_g_dropout_rate clip_l
+    clip_l_dropout_rate color_aug cond_emb_dim conditioning_data_dir console_log_file
+    console_log_level console_log_simple control_net_lr controlnet_model_name_or_path
+    cpu_offload_checkpointing dataset_class ddp_gradient_as_bucket_view ddp_static_graph
+    ddp_timeout debug_dataset deepspeed diffusers_xformers enable_scaled_pos_embed
+    face_crop_aug_range fp16_master_weights_and_gradients fp8_base fp8_base_unet full_bf16
+    full_fp16 fused_backward_pass fused_optimizer_groups huggingface_path_in_repo
+    huggingface_repo_id huggingface_repo_type huggingface_repo_visibility huggingface_token
+    in_json init_word initial_epoch initial_step learning_rate_te learning_rate_te1
+    learning_rate_te2 learning_rate_te3 log_config log_tracker_config log_tracker_name logit_mean
+    logit_std lr_decay_steps lr_scheduler_args lr_scheduler_min_lr_ratio lr_scheduler_timescale
+    lr_scheduler_type max_validation_steps metadata_author metadata_description
+    metadata_is_negative_embedding metadata_license metadata_merged_from metadata_preprocessor
+    metadata_tags metadata_thumbnail metadata_title metadata_trigger_phrase metadata_usage_hint
+    mode_scale num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
+    offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
+    pos_emb_random_crop_rate random_crop resume_from_huggingface save_clip save_last_n_epochs
+    save_last_n_epochs_state save_last_n_steps save_last_n_steps_state save_n_epoch_ratio
+    save_state_to_huggingface save_t5xxl scale_weight_norms skip_until_initial_step
     stop_text_encoder_training t5_dropout_rate t5xxl t5xxl_device t5xxl_dtype
     t5xxl_max_token_length token_string torch_compile train_t5xxl train_text_encoder
     training_shift use_object_template use_safetensors use_style_template use_t5xxl_cache_only
-    v_pred_like_loss validate_every_n_epochs validate_every_n_steps validation_seed
-    validation_split wandb_api_key wandb_run_name weighted_captions weighting_scheme weights
-    zero3_init_flag zero3_save_16bit_model zero_terminal_snr
+    validate_every_n_epochs validate_every_n_steps validation_seed validation_split wandb_api_key
+    wandb_run_name weighted_captions weighting_scheme weights zero3_init_flag
+    zero3_save_16bit_model
 """
 ABSENT: frozenset[str] = frozenset(_ABSENT.split())
 """Options of sd-scripts' trainers that Atelier does not have."""
@@ -84,8 +77,6 @@ ABSENT: frozenset[str] = frozenset(_ABSENT.split())
 NEUTRAL: Mapping[str, Any] = {
     "control_net_lr": 1e-4,
     "logit_std": 1.0,
-    "loss_type": "l2",
-    "max_timestep": 1000,
     "mode_scale": 1.29,
     "num_vectors_per_token": 1,
     "t5xxl_max_token_length": 256,
@@ -129,6 +120,7 @@ ZERO_IS_UNSET: frozenset[str] = frozenset(
         "save_every_n_steps",
         "save_every_n_epochs",
         "min_snr_gamma",
+        "v_pred_like_loss",
     )
 )
 """Options that sd-scripts' users switch off with 0."""

@@ -160,12 +160,32 @@ class ScheduleSettings(Section):
 
 
 class LossSettings(Section):
-    """What counts as an error."""
+    """What counts as an error, and the noise."""
 
     title = "Loss and noise"
 
+    loss_type: Literal["l2", "l1", "huber", "smooth_l1"] = option("l2", "Loss", "How far a prediction is from its target. Huber kinds forgive single bad pictures.", level="expert")
+    huber_schedule: Literal["snr", "exponential", "constant"] = option("snr", "Huber schedule", "How the Huber bound runs over noise levels.", level="expert", show_if=(("loss_type", ("huber", "smooth_l1")),))
+    huber_c: float = option(0.1, "Huber bound", "Errors below it count squared, above it linearly.", gt=0, le=100, level="expert", show_if=(("loss_type", ("huber", "smooth_l1")),))
+    huber_scale: float = option(1.0, "Huber scale", "Multiplies the bound.", gt=0, le=1000, level="expert", show_if=(("loss_type", ("huber", "smooth_l1")),),
+        note="It counts in every schedule; sd-scripts ignores it in the default one.")  # fmt: skip
     min_snr_gamma: float | None = option(None, "Min-SNR gamma", "Balances noise levels; 5 is the paper's value (Hang et al. 2023).", gt=0, le=1000)
+    scale_v_pred_loss_like_noise_pred: bool = option(False, "Scale the v loss", "Weigh a v-prediction loss like a noise loss.", level="expert", show_if=(("v_parameterization", (True,)),))
+    v_pred_like_loss: float | None = option(None, "Add a v-like loss", "Add this share of a v-like loss to a noise loss.", gt=0, le=1000, level="expert")
+    debiased_estimation_loss: bool = option(False, "Debiased estimation", "Weigh the loss by 1 / sqrt(SNR) (Yu et al. 2023).", level="expert")
+    zero_terminal_snr: bool = option(False, "Zero terminal SNR", "No signal is left at the last noise level, for models trained so; wants v-prediction (Lin et al. 2023).", level="expert",
+        note="Loss weights follow the changed schedule; sd-scripts computes them from the old one.")  # fmt: skip
     noise_offset: float | None = option(None, "Noise offset", "Lets the model learn very dark and very bright pictures; 0.03 to 0.1.", ge=0, le=1)
+    noise_offset_random_strength: bool = option(False, "Random offset strength", "The offset varies between 0 and its value.", level="expert",
+        note="Each picture has its own strength; in sd-scripts a batch has one.")  # fmt: skip
+    adaptive_noise_scale: float | None = option(None, "Adaptive offset", "Add this times the mean of each latent channel to the offset.", ge=-100, le=100, level="expert")
+    multires_noise_iterations: int | None = option(None, "Multi-resolution noise", "Add coarser noise this many times; 6 to 10. Like an offset, but finer.", ge=0, le=64, level="expert")
+    multires_noise_discount: float = option(0.3, "Multi-resolution discount", "How much each coarser noise counts.", ge=0, le=1, level="expert")
+    ip_noise_gamma: float | None = option(None, "Input perturbation", "Noise added to the input only; 0.1 is the paper's value (Ning et al. 2023).", ge=0, le=10, level="expert")
+    ip_noise_gamma_random_strength: bool = option(False, "Random perturbation strength", "The perturbation varies between 0 and its value.", level="expert",
+        note="Each picture has its own strength; in sd-scripts a batch has one.")  # fmt: skip
+    min_timestep: int = option(0, "Lowest timestep", "Noise levels below are not trained.", ge=0, le=999, level="expert")
+    max_timestep: int = option(1000, "Highest timestep", "Noise levels from here on are not trained.", ge=1, le=1000, level="expert")
     masked_loss: bool = option(False, "Masked loss", "Use mask pictures of a dataset file (conditioning_data_dir) to weigh the loss.")
     prior_loss_weight: float = option(1.0, "Weight of regularisation pictures", "How much they count beside the subject's.", ge=0, le=1000)
 

@@ -57,8 +57,8 @@ def build_session(
     seed = settings.schedule.seed
     assert seed is not None, "the seed is drawn before a session is built"
 
-    accelerator, control = _accelerator(settings), ControlReader(run.control)
-    model = _load_model(prepared, settings, accelerator, events)
+    accelerator, control = make_accelerator(settings), ControlReader(run.control)
+    model = load_base_model(prepared, settings, accelerator, events)
     method = NetworkMethod(settings, prepared.plan, model, seed)
     _say(events, method.start())
     method.trainable.to(accelerator.device)
@@ -82,7 +82,7 @@ def build_session(
         optimizer=optimizer,
         schedule=None if facts.own_rate else _schedule(settings, length),
         base_rates=base_rates,
-        noise=NoiseRules(seed, settings.loss.noise_offset),
+        noise=NoiseRules.of(settings.loss, seed),
         loader=_loader(prepared.plan, settings, seed, length, caches),
         length=length,
         meter=Meter(events, length, _pictures_per_step(prepared.plan, length, accelerator)),
@@ -118,13 +118,14 @@ def _say(events: Sink, notes: list[Problem]) -> None:
         events.emit("note", text=note.text())
 
 
-def _accelerator(settings: Settings) -> Accelerator:
+def make_accelerator(settings: Settings) -> Accelerator:
+    """The device and precision that a run uses."""
     from accelerate import Accelerator
 
     return Accelerator(mixed_precision=settings.precision.mixed_precision, cpu=not torch.cuda.is_available())
 
 
-def _load_model(
+def load_base_model(
     prepared: Prepared, settings: Settings, accelerator: Accelerator, events: Sink
 ) -> DiffusionModel:
     """The base model on the device, in the precision of the forward pass."""
@@ -232,10 +233,14 @@ def _sampler(
 def _step_module(
     method: Method, model: DiffusionModel, settings: Settings, accelerator: Accelerator
 ) -> StepModule:
-    objective = Objective(model.alphas_cumprod(), model.prediction == "v", settings.loss.min_snr_gamma).to(
-        accelerator.device
+    objective = Objective.of(settings.loss, model.alphas_cumprod(), model.prediction == "v")
+    return StepModule(
+        method.trainable,
+        model,
+        objective.to(accelerator.device),
+        settings.model.clip_skip,
+        method.trains_text,
     )
-    return StepModule(method.trainable, model, objective, settings.model.clip_skip, method.trains_text)
 
 
 def _wrap(

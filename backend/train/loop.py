@@ -68,6 +68,7 @@ def one_step(session: Session, group: list[Batch], position: Position) -> Positi
     losses = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
     norm = clip(session)
     session.optimizer.step()
+    session.method.constrain()
     session.optimizer.zero_grad(set_to_none=True)
     position = replace(position, step=position.step + 1, batch=position.batch + len(group))
     session.meter.add(record(session, group, position, torch.stack(losses).mean(), norm))

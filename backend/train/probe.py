@@ -33,8 +33,7 @@ def probe(settings: Settings, tensors: Path, captions: Path, use_noisy_latents: 
     model = families.load(base, dtype=torch.float32, v_prediction=settings.model.v_parameterization)
     method = NetworkMethod(settings, DatasetPlan(()), model, seed=settings.schedule.seed or 0)
     method.start()
-    v_prediction = model.prediction == "v"
-    objective = Objective(model.alphas_cumprod(), v_prediction, settings.loss.min_snr_gamma)
+    objective = Objective.of(settings.loss, model.alphas_cumprod(), model.prediction == "v")
     module = StepModule(method.trainable, model, objective, settings.model.clip_skip, method.trains_text)
     tokens = model.tokenize(texts, settings.model.max_token_length)
     inputs = StepInputs(

@@ -66,7 +66,7 @@ def _execute(run: Run, settings: Settings | None, *, resume: bool, prepared: Pre
         events.emit("state", state="running")
         events.emit("phase", name="checking", title="Checking settings, files and pictures")
         if settings is None:
-            settings = _settings_of(run)
+            settings = settings_of(run)
         prepared = prepared or prepare(settings)
         ending = _train(run, prepared, resume, events)
         events.emit("state", state=ending)
@@ -93,7 +93,7 @@ def _execute(run: Run, settings: Settings | None, *, resume: bool, prepared: Pre
             copy.close()
 
 
-def _settings_of(run: Run) -> Settings:
+def settings_of(run: Run) -> Settings:
     """The run's own settings, with the seed it was given once and for all."""
     settings = settings_package.read_toml(run.config)
     if settings.schedule.seed is None:

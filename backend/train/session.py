@@ -17,7 +17,7 @@ from backend.settings.length import Length
 from backend.train.checkpoints import Position
 from backend.train.meter import Meter
 from backend.train.methods.base import Method
-from backend.train.noise import NoiseRules, draw_noise, draw_timesteps
+from backend.train.noise import NoiseRules, draw_input_noise, draw_noise, draw_timesteps
 from backend.train.samples import Sampler
 from backend.train.saver import Saver
 from backend.train.schedules import Schedule
@@ -60,7 +60,7 @@ class Session:
         """A batch on the device, with the noise and timesteps that its pictures have at this visit."""
         device = self.device
         latents = self.latents(batch)
-        noise = draw_noise(self.noise, batch.keys, latents.shape[1:])
+        noise = draw_noise(self.noise, batch.keys, latents)
         timesteps = draw_timesteps(self.noise, batch.keys)
         tokens = None
         if batch.text is None:
@@ -71,6 +71,7 @@ class Session:
         return StepInputs(
             latents=latents,
             noise=noise.to(device),
+            input_noise=draw_input_noise(self.noise, batch.keys, noise).to(device),
             timesteps=timesteps.to(device),
             loss_weights=batch.loss_weights.to(device),
             tokens=tokens,

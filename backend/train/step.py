@@ -33,6 +33,8 @@ class StepInputs:
     text: Conditioning | None = None
     masks: Tensor | None = None
     sizes: Sizes | None = None
+    input_noise: Tensor | None = None
+    """Noise that is added, where it differs from ``noise``, the one to be predicted."""
     noisy: Tensor | None = None
     """Noisy latents to use as they are, for comparing numbers with another trainer."""
 
@@ -65,7 +67,11 @@ class StepModule(nn.Module):
         conditioning = self.conditioning(inputs)
         noisy = inputs.noisy
         if noisy is None:
-            noisy = objective.noisy(inputs.latents, inputs.noise, inputs.timesteps)
+            noisy = objective.noisy(
+                inputs.latents,
+                inputs.noise if inputs.input_noise is None else inputs.input_noise,
+                inputs.timesteps,
+            )
         prediction = model.predict(noisy, inputs.timesteps, conditioning, inputs.sizes)
         target = objective.target(inputs.latents, inputs.noise, inputs.timesteps)
         return objective.losses(prediction, target, inputs.timesteps, inputs.loss_weights, inputs.masks)

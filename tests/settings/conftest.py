@@ -8,7 +8,8 @@ from backend.settings.declare import Declared
 
 COMPANIONS: dict[str, dict[str, Any]] = {
     "dim_from_weights": {"network_weights": "lora.safetensors"},
-    "log_with": {"logging_dir": "logs"},
+    "adaptive_noise_scale": {"noise_offset": 0.1},
+    "scale_v_pred_loss_like_noise_pred": {"v_parameterization": True},
 }
 """Options that a rule allows only together with others."""
 

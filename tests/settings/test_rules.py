@@ -74,6 +74,11 @@ def test_defaults_lack_only_model_and_pictures() -> None:
             "is more than max_train_steps 400",
         ),
         ({"sample_prompts": "p.txt", "sample_prompt_text": "a cat"}, "exclude each other"),
+        ({"adaptive_noise_scale": 0.1}, "needs noise_offset"),
+        ({"scale_v_pred_loss_like_noise_pred": True}, "for v-prediction only"),
+        ({"v_pred_like_loss": 0.5, "v_parameterization": True}, "exclude each other"),
+        ({"zero_terminal_snr": True, "debiased_estimation_loss": True}, "infinite at the last timestep"),
+        ({"min_timestep": 500, "max_timestep": 300}, "min_timestep 500 is above max_timestep 300"),
     ],
 )
 def test_what_stops_a_run(values: dict[str, Any], said: str) -> None:

@@ -8,13 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from backend.settings import Settings
 from backend.train.objectives import (
+    Distance,
     Objective,
     add_noise,
     mask_to_latents,
     min_snr_weight,
     signal_to_noise,
     velocity,
+    zero_terminal,
 )
 
 REFERENCE = load_file(Path(__file__).parent.parent / "golden" / "loss_functions.safetensors")
@@ -69,3 +72,96 @@ def test_a_black_mask_leaves_no_loss() -> None:
     masks = torch.zeros(10, 1, 48, 64)
     loss = objective.losses(REFERENCE["pred"], REFERENCE["target"], REFERENCE["timesteps"], masks=masks)
     assert loss.abs().sum() == 0
+
+
+def objective(prefix: str = "", v: bool = False, **options: object) -> Objective:
+    return Objective(REFERENCE[f"{prefix}alphas_cumprod"], v, **options)  # type: ignore[arg-type]
+
+
+def weighted(built: Objective) -> torch.Tensor:
+    return REFERENCE["loss_in"] * built.timestep_weights(REFERENCE["timesteps"])
+
+
+@pytest.mark.parametrize(
+    ("built", "name"),
+    [
+        (objective(v=True, scale_v_pred_loss_like_noise_pred=True), "scale_v_pred_like_noise"),
+        (objective(v_pred_like_loss=0.5), "v_pred_like_0.5"),
+        (objective(debiased_estimation_loss=True), "debiased_eps"),
+        (objective(v=True, debiased_estimation_loss=True), "debiased_v"),
+    ],
+)
+def test_weights_of_noise_levels(built: Objective, name: str) -> None:
+    torch.testing.assert_close(weighted(built), REFERENCE[name], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["eps", "v"])
+@pytest.mark.parametrize("gamma", [1, 5, 20])
+def test_weights_follow_the_zero_terminal_schedule(gamma: int, kind: str) -> None:
+    """At the last step SNR is 0, where the reference divides 0 by 0 and the limit is 1."""
+    found = weighted(objective("zt_", kind == "v", min_snr_gamma=float(gamma)))
+    expected = REFERENCE[f"zt_min_snr_g{gamma}_{kind}"].nan_to_num(nan=1.0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_zero_terminal_schedule_is_the_reference_table() -> None:
+    found = zero_terminal(REFERENCE["alphas_cumprod"])
+    torch.testing.assert_close(found, REFERENCE["zt_alphas_cumprod"], rtol=1e-5, atol=1e-6)
+    assert found[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "distance"),
+    [
+        ("exp", Distance("huber", "exponential")),
+        ("exp_s", Distance("huber", "exponential", huber_scale=2.0)),
+        ("snr", Distance("huber", "snr")),
+        ("const", Distance("huber", "constant")),
+    ],
+)
+def test_huber_bounds(name: str, distance: Distance) -> None:
+    found = distance.bound(REFERENCE["timesteps"], REFERENCE["alphas_cumprod"])
+    torch.testing.assert_close(found, REFERENCE[f"huber_c_{name}"], rtol=1e-5, atol=1e-7)
+
+
+def test_the_huber_scale_counts_in_the_snr_schedule_too() -> None:
+    """sd-scripts ignores it there; its table for scale 2 equals the one for scale 1."""
+    plain, scaled = (Distance("huber", huber_scale=scale) for scale in (1.0, 2.0))
+    tables = [d.bound(REFERENCE["timesteps"], REFERENCE["alphas_cumprod"]) for d in (plain, scaled)]
+    torch.testing.assert_close(tables[1], 2 * tables[0])
+    torch.testing.assert_close(REFERENCE["huber_c_snr_s"], REFERENCE["huber_c_snr"])
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "huber", "smooth_l1"])
+def test_losses_of_every_kind(kind: str) -> None:
+    built = Objective(REFERENCE["alphas_cumprod"], distance=Distance(kind))  # type: ignore[arg-type]
+    found = built.losses(REFERENCE["pred"], REFERENCE["target"], REFERENCE["timesteps"])
+    torch.testing.assert_close(found, REFERENCE[f"cond_loss_{kind}"], rtol=1e-5, atol=1e-6)
+
+
+CHANGES = {
+    "loss_type": "huber",
+    "huber_schedule": "constant",
+    "huber_c": 0.5,
+    "huber_scale": 2.0,
+    "min_snr_gamma": 5.0,
+    "scale_v_pred_loss_like_noise_pred": True,
+    "v_pred_like_loss": 0.5,
+    "debiased_estimation_loss": True,
+    "zero_terminal_snr": True,
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_every_loss_option_changes_the_loss(key: str) -> None:
+    base = {"loss_type": "huber"} if key.startswith("huber") else {}
+    v_prediction = key.startswith("scale_v")
+
+    def losses(**options: object) -> torch.Tensor:
+        settings = Settings.from_flat(options).loss
+        built = Objective.of(settings, REFERENCE["alphas_cumprod"], v_prediction)
+        return built.losses(REFERENCE["pred"], REFERENCE["target"], REFERENCE["timesteps"] // 2)
+
+    if key == "zero_terminal_snr":  # changes what is put in, and weights
+        base = {"min_snr_gamma": 5.0}
+    assert (losses(**{**base, key: CHANGES[key]}) - losses(**base)).abs().max() > 1e-6

@@ -31,6 +31,10 @@ class Method(Protocol):
         """Attach to the model; returns notes (what was taken from a file to start from)."""
         ...
 
+    def constrain(self) -> None:
+        """Bring the trained weights back into their bounds; called after every optimizer step."""
+        ...
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups with ``params``, ``lr`` and ``name``."""
         ...

@@ -15,10 +15,21 @@ from backend.errors import InputError, Problem
 from backend.families.base import DiffusionModel
 from backend.networks.base import NetworkSpec
 from backend.settings import Settings
+from backend.settings.declare import declarations
 from backend.train import provenance
 from backend.train.provenance import TrainingFacts
 
 DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_TITLES = {
+    "networks.lora": "LoRA",
+    "networks.lora_fa": "LoRA-FA",
+    "networks.dylora": "DyLoRA",
+    "networks.oft": "OFT",
+}
+_LYCORIS_TITLES = {
+    "locon": "LoCon", "loha": "LoHa", "lokr": "LoKr", "ia3": "IA3", "dylora": "DyLoRA", "boft": "BOFT",
+    "diag-oft": "OFT", "glora": "GLoRA", "full": "Full difference", "norm": "Norm layers",
+}  # fmt: skip
 
 
 class NetworkMethod:
@@ -29,7 +40,8 @@ class NetworkMethod:
         self.plan = plan
         self.rates: Mapping[str, float] = learning_rates(settings, list(model.text_encoders))
         wanted = {part for part, rate in self.rates.items() if rate > 0}
-        modules = [m for m in model.adapter_modules() if m.part in wanted]
+        merge_base_weights(settings, model)
+        modules = [m for m in (*model.adapter_modules(), *model.further_modules()) if m.part in wanted]
         if not modules:
             raise InputError(
                 "nothing would be trained",
@@ -37,19 +49,27 @@ class NetworkMethod:
                 next="give the U-Net or the text encoder a learning rate",
                 key="learning_rate",
             )
-        start, spec = settings.network.network_weights, network_spec(settings)
+        kind, spec = settings.network.network_module, network_spec(settings)
+        start = settings.network.network_weights
         self._start_weights = networks.read_lora(Path(start))[0] if start else None
         if self._start_weights is not None:
             networks.require_fit(self._start_weights, modules)
         if self._start_weights is not None and settings.network.dim_from_weights:
-            network = networks.from_weights(self._start_weights, modules, spec)
+            network = networks.from_weights(self._start_weights, modules, spec, kind)
         else:
-            network = networks.create(settings.network.network_module, modules, spec, seed=seed)
+            network = networks.create(kind, modules, spec, seed=seed)
         assert isinstance(network, nn.Module)
         self.network: networks.Network = network
         self.trainable: nn.Module = network
-        rank = settings.network.network_dim or 4
-        self.title = "LoRA from file" if settings.network.dim_from_weights else f"LoRA, rank {rank}"
+        self.norm_limit = settings.network.scale_weight_norms
+        if self.norm_limit and not network.can_constrain():
+            raise InputError(
+                "scale_weight_norms cannot be used with this kind of network",
+                why="the norm of its change is not that of a product that could be shortened",
+                next="leave scale_weight_norms out, or use LoRA, LoHa, LoKr or full",
+                key="scale_weight_norms",
+            )
+        self.title = title_of(settings)
 
     @property
     def trains_text(self) -> bool:
@@ -74,6 +94,10 @@ class NetworkMethod:
         self.trainable.train()
         return notes
 
+    def constrain(self) -> None:
+        if self.norm_limit:
+            self.network.constrain(self.norm_limit)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         return self.network.parameter_groups(self.rates)
 
@@ -97,7 +121,7 @@ class NetworkMethod:
     def save(self, path: Path, facts: TrainingFacts) -> None:
         metadata = provenance.network_metadata(self.settings, self.plan, facts)
         dtype = DTYPES.get(self.settings.saving.save_precision or "")
-        provenance.save_network(path, self.network.weights(), metadata, dtype)
+        provenance.save_network(path, self.network.file_weights(), metadata, dtype)
 
     def describe(self) -> dict[str, Any]:
         parameters = sum(p.numel() for p in self.trainable.parameters())
@@ -119,7 +143,6 @@ def learning_rates(settings: Settings, text_parts: list[str]) -> dict[str, float
 def network_spec(settings: Settings) -> NetworkSpec:
     """The network's size out of the settings; alpha 0 means the rank."""
     section = settings.network
-    arguments = dict(item.split("=", 1) for item in section.network_args)
     return NetworkSpec(
         dim=section.network_dim,
         alpha=section.network_alpha,
@@ -128,5 +151,38 @@ def network_spec(settings: Settings) -> NetworkSpec:
         dropout=section.network_dropout,
         rank_dropout=section.rank_dropout,
         module_dropout=section.module_dropout,
-        args=arguments,
+        args=network_arguments(settings),
     )
+
+
+def network_arguments(settings: Settings) -> dict[str, str]:
+    """What sd-scripts takes as ``--network_args`` and the chosen network can use, as text."""
+    values = settings.flat()
+    found: dict[str, str] = {}
+    for key, declared in declarations().items():
+        shown = all(values[other] in wanted for other, wanted in declared.info.show_if)
+        is_field = key in NetworkSpec.__dataclass_fields__
+        if declared.info.network_arg and shown and not is_field and values[key] is not None:
+            found[key] = str(values[key])
+    return found
+
+
+def merge_base_weights(settings: Settings, model: DiffusionModel) -> None:
+    """Add the effect of ``base_weights`` to the model, before anything is trained or cached."""
+    section = settings.network
+    factors = [float(text) for text in section.base_weights_multiplier]
+    for index, name in enumerate(section.base_weights):
+        weights = networks.read_lora(Path(name).expanduser())[0]
+        modules = [*model.adapter_modules(), *model.further_modules()]
+        networks.from_weights(weights, modules).merge(factors[index] if index < len(factors) else 1.0)
+
+
+def title_of(settings: Settings) -> str:
+    """What is trained, in words."""
+    section = settings.network
+    name = _TITLES.get(section.network_module) or _LYCORIS_TITLES.get(section.algo, section.algo)
+    if section.dim_from_weights:
+        return f"{name} from file"
+    if section.network_module == "lycoris.kohya" and section.algo in ("ia3", "full", "norm"):
+        return name
+    return f"{name}, rank {section.network_dim or 4}"
