@@ -80,6 +80,12 @@ def _longest_side(values: Values) -> Mapping[str, Any]:
     return {"max_bucket_reso": -(-max(sides(values["resolution"])) // step) * step}
 
 
+def _shortest_side(values: Values) -> Mapping[str, Any]:
+    """Half of the training size's shorter side in whole bucket steps, as 256 is half of 512."""
+    step = values["bucket_reso_steps"]
+    return {"min_bucket_reso": max(step, min(sides(values["resolution"])) // 2 // step * step)}
+
+
 _FILES = (
     Rule(
         "base-model",
@@ -92,7 +98,7 @@ _FILES = (
     Rule(
         "pictures",
         "error",
-        ("all", FOLDERS, ("train_data_dir", "unset")),
+        ("all", FOLDERS, ("train_data_dir", "unset"), ("in_json", "unset")),
         "no pictures are chosen",
         "give a picture folder (train_data_dir) or a dataset file (dataset_config)",
         key="train_data_dir",
@@ -101,8 +107,12 @@ _FILES = (
     Rule(
         "dataset-file-wins",
         "note",
-        ("all", ("dataset_config", "set"), ("any", ("train_data_dir", "set"), ("reg_data_dir", "set"))),
-        "train_data_dir and reg_data_dir are not used, as there is a dataset file",
+        (
+            "all",
+            ("dataset_config", "set"),
+            ("any", ("train_data_dir", "set"), ("reg_data_dir", "set"), ("in_json", "set")),
+        ),
+        "train_data_dir, reg_data_dir and in_json are not used, as there is a dataset file",
         "put the folders into the dataset file, or leave it out",
         key="train_data_dir",
     ),
@@ -144,6 +154,21 @@ _DATASET = (
         "min_bucket_reso {min_bucket_reso} is larger than max_bucket_reso {max_bucket_reso}",
         "exchange them",
         key="min_bucket_reso",
+    ),
+    Rule(
+        "bucket-smallest-default",
+        "change",
+        (
+            "all",
+            FOLDERS,
+            ("enable_bucket", "set"),
+            ("bucket_no_upscale", "unset"),
+            ("min_bucket_reso", "=", 256),
+            ("min_bucket_reso", ">", ("shorter side", "resolution")),
+        ),
+        "min_bucket_reso, left at 256, is lowered to suit the training size {resolution}",
+        key="min_bucket_reso",
+        change=_shortest_side,
     ),
     Rule(
         "bucket-smallest",
@@ -189,6 +214,39 @@ _DATASET = (
         key="max_bucket_reso",
     ),
     Rule(
+        "regularisation-beside-metadata",
+        "error",
+        ("all", FOLDERS, ("in_json", "set"), ("reg_data_dir", "set")),
+        "in_json and reg_data_dir exclude each other",
+        "use a dataset file (dataset_config) to have both, in two datasets",
+        why="a metadata file has no regularisation pictures",
+        key="reg_data_dir",
+    ),
+    Rule(
+        "face-cut-in-buckets",
+        "error",
+        ("all", FOLDERS, ("face_crop_aug_range", "set"), ("enable_bucket", "set")),
+        "face_crop_aug_range cannot be used with aspect buckets",
+        "switch enable_bucket off, or leave face_crop_aug_range out",
+        why="a cut around a face has the training size itself",
+        key="face_crop_aug_range",
+    ),
+    Rule(
+        "validation-all",
+        "error",
+        ("all", FOLDERS, ("validation_split", "=", 1)),
+        "validation_split 1 leaves no picture to train on",
+        "0.1 holds out every tenth",
+        key="validation_split",
+    ),
+    Rule(
+        "validation-seed-idle",
+        "note",
+        ("all", FOLDERS, ("validation_seed", "set"), ("validation_split", "=", 0)),
+        "validation_seed has no effect without validation_split",
+        key="validation_seed",
+    ),
+    Rule(
         "keep-tokens-idle",
         "note",
         (
@@ -227,6 +285,27 @@ _CACHING = (
         ("all", ("cache_latents_to_disk", "set"), ("cache_latents", "unset")),
         "cache_latents_to_disk switches cache_latents on",
         change={"cache_latents": True},
+    ),
+    Rule(
+        "changes-but-cached",
+        "error",
+        (
+            "all",
+            FOLDERS,
+            ("cache_latents", "set"),
+            ("any", ("color_aug", "set"), ("random_crop", "set"), ("face_crop_aug_range", "set")),
+        ),
+        "color_aug, random_crop and face_crop_aug_range cannot be used with cached latents",
+        "switch cache_latents off, or leave them out",
+        why="a picture is encoded once, so it cannot differ from visit to visit",
+        key="cache_latents",
+    ),
+    Rule(
+        "npz-idle",
+        "note",
+        ("all", ("use_npz_caches", "set"), ("cache_latents", "unset")),
+        "use_npz_caches has no effect without cache_latents",
+        key="use_npz_caches",
     ),
     Rule(
         "cache-text",
@@ -304,9 +383,92 @@ _NETWORK = (
     Rule(
         "conv-alpha-idle",
         "note",
-        ("all", ("conv_alpha", "set"), ("conv_dim", "unset"), ("dim_from_weights", "unset")),
+        (
+            "all",
+            ("conv_alpha", "set"),
+            ("conv_dim", "unset"),
+            ("conv_block_dims", "unset"),
+            ("dim_from_weights", "unset"),
+            ("network_module", "!=", "lycoris.kohya"),
+        ),
         "conv_alpha has no effect without conv_dim",
         "give conv_dim to train the convolutions as well",
+    ),
+    Rule(
+        "strengths-without-files",
+        "error",
+        ("all", ("base_weights_multiplier", "set"), ("base_weights", "unset")),
+        "base_weights_multiplier needs base_weights",
+        "give the LoRA files as base_weights, or leave it out",
+        key="base_weights_multiplier",
+    ),
+    Rule(
+        "dylora-dropout",
+        "error",
+        (
+            "all",
+            ("network_dropout", "set"),
+            ("network_dropout", ">", 0),
+            ("network_module", "=", "networks.dylora"),
+        ),
+        "networks.dylora has no use for network_dropout",
+        "leave network_dropout out",
+        why="it leaves ranks out by itself",
+        key="network_dropout",
+    ),
+    Rule(
+        "oft-dropout",
+        "error",
+        ("all", ("network_dropout", ">", 0), ("network_module", "=", "networks.oft")),
+        "networks.oft has no use for network_dropout",
+        "leave network_dropout out",
+        why="rotations have no inner values",
+        key="network_dropout",
+    ),
+    Rule(
+        "oft-text-only",
+        "error",
+        ("all", ("network_train_text_encoder_only", "set"), ("network_module", "=", "networks.oft")),
+        "networks.oft trains the U-Net only",
+        "switch network_train_text_encoder_only off, or choose another network",
+        key="network_train_text_encoder_only",
+    ),
+    Rule(
+        "dylora-convolutions",
+        "error",
+        (
+            "all",
+            ("network_module", "=", "networks.dylora"),
+            ("conv_dim", "set"),
+            ("network_dim", "set"),
+            ("conv_dim", "!=", ("key", "network_dim")),
+        ),
+        "networks.dylora needs conv_dim to be equal to network_dim",
+        "give both the same rank, or leave conv_dim out",
+        key="conv_dim",
+    ),
+    Rule(
+        "dylora-unit",
+        "error",
+        (
+            "all",
+            ("network_module", "=", "networks.dylora"),
+            ("unit", "set"),
+            ("network_dim", "set"),
+            ("network_dim", "not multiple of", ("key", "unit")),
+        ),
+        "networks.dylora needs a rank that is a multiple of unit",
+        "for example network_dim 16 with unit 4",
+        key="unit",
+    ),
+    Rule(
+        "dora-dropout",
+        "error",
+        ("all", ("dora_wd", "set"), ("network_dropout", ">", 0)),
+        "dora_wd cannot be combined with network_dropout",
+        "use module_dropout",
+        why="DoRA changes the weight as a whole, so there are no inner values to leave out",
+        key="network_dropout",
     ),
 )
 

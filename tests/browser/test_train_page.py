@@ -20,6 +20,8 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def clean(page: Any, server: Server) -> Any:
     """The page with every field at its default."""
+    page.goto("about:blank")
+    page.wait_for_timeout(500)  # what the page just asked the server is answered, and its draft kept
     drafts = server.home / ".atelier" / "drafts"
     drafts.mkdir(parents=True, exist_ok=True)
     (drafts / "train.json").write_text('{"values": {}}', encoding="utf-8")
@@ -49,6 +51,8 @@ def other_value(option: Declared) -> tuple[str, Any]:
             fits = number in option.bounds and low <= number <= high and number != option.default
             if fits and (option.kind == "float" or number == int(number)):
                 return str(number), number
+    if option.key == "face_crop_aug_range":
+        return "0.5,0.75", None
     if option.key == "network_args":
         return "conv_dim=4", None
     return {
@@ -244,7 +248,7 @@ def test_command_line_is_shown(clean: Any) -> None:
     page.fill("#opt-output_name", "two words")
     page.click("#btn-command")
     page.wait_for_selector("#dlg-text[open]")
-    assert page.inner_text("#command-text") == "python tools/train_network.py '--output_name=two words'"
+    assert page.inner_text("#command-text") == "python tools/train_network.py --output_name='two words'"
 
 
 def test_each_page_opens_without_an_error(browser: Any, server: Server) -> None:
@@ -297,3 +301,11 @@ CONTRAST = """() => {
   }
   return [...new Set(poor)];
 }"""
+
+
+def test_what_is_typed_while_the_page_opens_stays(page: Any, server: Server) -> None:
+    page.goto(server.url, wait_until="commit")
+    page.wait_for_selector("#opt-pretrained_model_name_or_path")
+    page.fill("#opt-pretrained_model_name_or_path", "/early/model.safetensors")
+    page.wait_for_selector('.at-train[data-ready="true"]')
+    assert page.input_value("#opt-pretrained_model_name_or_path") == "/early/model.safetensors"

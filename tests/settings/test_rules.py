@@ -98,6 +98,7 @@ def test_masks_need_a_source_when_a_run_starts() -> None:
     ("values", "said"),
     [
         ({"unet_lr": 0}, "the U-Net has a learning rate of 0: this part will not be trained"),
+        ({"enable_bucket": True, "resolution": 128}, "left at 256, is lowered to suit the training size 128,128"),
         ({"text_encoder_lr": 0}, "the text encoder has a learning rate of 0: this part will not be trained"),
         ({"lr_warmup_steps": 100}, "the schedule 'constant' has no warm-up"),
         ({"optimizer_type": "AdaFactor"}, "AdaFactor sets the rate itself"),
@@ -192,3 +193,9 @@ def test_conditions() -> None:
     )
     assert holds(("args.relative_step", "=", False), values) and holds(("args.odd", "unset"), values)
     assert holds(("size", "has any of", "x,"), values) and holds(("a", "not multiple of", 2), values)
+
+
+def test_the_smallest_bucket_side_left_alone_follows_a_small_training_size() -> None:
+    found = verdict(enable_bucket=True, resolution=128)
+    assert not found.errors
+    assert found.settings.dataset.min_bucket_reso == 64

@@ -321,6 +321,7 @@ function makeForm(root, schema, text, onChange) {
     const field = fieldOf(event.target);
     if (!field) return;
     field.value = read(field.spec, field.input);
+    field.typed = true;
     if (view === "changed") field.forced = true; // it stays while it is being edited
     if (field.problem) complain(field, complaint(field.spec, field.value));
     edited(field);
@@ -330,6 +331,7 @@ function makeForm(root, schema, text, onChange) {
     const field = fieldOf(event.target);
     if (!field || event.target !== field.input) return;
     field.value = read(field.spec, field.input);
+    field.typed = true;
     if (field.spec.path || isNumber(field.spec)) field.input.value = shown(field.spec, field.value);
     complain(field, complaint(field.spec, field.value));
     mark(field);
@@ -378,12 +380,14 @@ function makeForm(root, schema, text, onChange) {
     // Set every field: what `next` lacks goes to its default. Nothing is reported back.
     set(next) {
       for (const [key, field] of rows) {
-        field.forced = false;
+        field.forced = field.typed = false;
         write(field, next[key] ?? field.spec.default);
         complain(field, complaint(field.spec, field.value));
       }
       arrange();
     },
+    // What was typed since all fields were last set.
+    typed: () => Object.fromEntries([...rows].filter(([, field]) => field.typed).map(([key, field]) => [key, field.value])),
     family(name) {
       if (name === family) return;
       family = name;

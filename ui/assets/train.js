@@ -42,9 +42,11 @@ async function look(again = false) {
     return setTimeout(() => mine === asked && look(), 3000);
   }
   if (mine !== asked) return; // a newer question is on its way
-  form.family(found.family);
-  form.resolved(found.resolved);
-  drawFound(found);
+  if (found.resolved) {
+    form.family(found.family);
+    form.resolved(found.resolved);
+    drawFound(found);
+  }
   drawProblems(found.problems);
 }
 
@@ -90,7 +92,8 @@ function drawFound({ model, data, length, notes }) {
   list.querySelector("ul").replaceChildren(...notes.map((note) => problemItem(note)));
 }
 
-const capital = (words) => (words ? words[0].toUpperCase() + words.slice(1) : "");
+// An option's real name keeps its spelling.
+const capital = (words) => (words && !/^\w*_/.test(words) ? words[0].toUpperCase() + words.slice(1) : words ?? "");
 
 function problemItem(problem) {
   const spec = problem.key && form.spec(problem.key);
@@ -338,8 +341,10 @@ async function open() {
   preset = state.preset;
   run = state.run;
   form.recent(state.recent);
-  form.set(state.values);
-  props.value = state.values;
+  // What was typed while the page was opening stays.
+  const shown = { ...state.values, ...form.typed() };
+  form.set(shown);
+  props.value = shown;
   loaded = true;
   drawPresets();
   look();
