@@ -69,7 +69,7 @@ def build_session(
     facts = _facts(
         prepared, settings, model, accelerator, length, optimizers.describe(optimizer, arguments), started
     )
-    position = _restore(state, prepared.plan, method, optimizer) if state else Position()
+    position = _restore(state, prepared.plan, method, optimizer, accelerator) if state else Position()
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
     module, optimizer = _wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
     session = Session(
@@ -83,9 +83,16 @@ def build_session(
         schedule=None if facts.own_rate else _schedule(settings, length),
         base_rates=base_rates,
         noise=NoiseRules.of(settings.loss, seed),
-        loader=_loader(prepared.plan, settings, seed, length, caches),
+        loader=_loader(
+            prepared.plan, settings, length, caches, (accelerator.process_index, accelerator.num_processes)
+        ),
         length=length,
-        meter=Meter(events, length, _pictures_per_step(prepared.plan, length, accelerator)),
+        meter=Meter(
+            events,
+            length,
+            _pictures_per_step(prepared.plan, length, accelerator),
+            scaled=accelerator.scaler is not None,
+        ),
         saver=Saver(settings, run.path, output_folder(settings, run), facts, accelerator.is_main_process),
         sampler=_sampler(settings, run, events, model, method, control),
         control=control,
@@ -139,6 +146,7 @@ def load_base_model(
         vae=Path(settings.model.vae) if settings.model.vae else None,
         v_prediction=settings.model.v_parameterization,
     )
+    model.vae.to(accelerator.device)
     if settings.precision.no_half_vae:
         model.vae.to(torch.float32)
     if settings.precision.xformers:
@@ -165,7 +173,13 @@ def _state_to_resume(run: Run, settings: Settings, resume: bool, events: Sink) -
     return load_state(newest)
 
 
-def _restore(state: State, plan: DatasetPlan, method: Method, optimizer: torch.optim.Optimizer) -> Position:
+def _restore(
+    state: State,
+    plan: DatasetPlan,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+) -> Position:
     """Put weights and optimizer where they were.
 
     Raises:
@@ -181,20 +195,26 @@ def _restore(state: State, plan: DatasetPlan, method: Method, optimizer: torch.o
             key="train_data_dir",
         )
     method.load(state.weights)
-    optimizer.load_state_dict(dict(state.optimizer))
+    optimizer.load_state_dict(state.optimizer["optimizer"])
+    if accelerator.scaler is not None and state.optimizer.get("scaler"):
+        accelerator.scaler.load_state_dict(state.optimizer["scaler"])
     return state.position
 
 
-def _loader(plan: DatasetPlan, settings: Settings, seed: int, length: Length, caches: Caches) -> Loader:
+def _loader(
+    plan: DatasetPlan, settings: Settings, length: Length, caches: Caches, shard: tuple[int, int]
+) -> Loader:
+    assert settings.schedule.seed is not None
     return Loader(
         plan,
-        seed=seed,
+        seed=settings.schedule.seed,
         total_steps=length.steps,
         threads=settings.dataset.max_data_loader_n_workers,
         latents=caches.latents,
         texts=caches.texts,
         caption_variants=caches.caption_variants,
         accumulation=length.accumulation,
+        shard=shard,
     )
 
 

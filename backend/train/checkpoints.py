@@ -47,6 +47,7 @@ class State:
     position: Position
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
+    """``optimizer``: its state dict; ``scaler``: that of the fp16 gradient scaler, or None."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Seed and settings that decide what a resumed run may change."""
 

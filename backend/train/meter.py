@@ -17,6 +17,8 @@ from backend.jobs.events import Sink
 from backend.settings.length import Length
 
 FLUSH_SECONDS = 0.5
+SKIPS_ALLOWED = 20
+"""Steps in a row that an fp16 gradient scaler may leave out while it looks for its scale."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class Meter:
     A flush happens at most every half second: the only place of the loop that waits for the device.
     """
 
-    def __init__(self, events: Sink, length: Length, batch_size: int) -> None:
+    def __init__(self, events: Sink, length: Length, batch_size: int, scaled: bool = False) -> None:
+        """``scaled``: an fp16 gradient scaler leaves out steps whose gradients overflow."""
         self._events, self._length, self._batch_size = events, length, batch_size
+        self._scaled, self._skipped = scaled, 0
         self._pending: list[StepRecord] = []
         self._recent: deque[float] = deque(maxlen=max(1, min(length.steps_per_epoch, 1000)))
         self._flushed = self._started = time.perf_counter()
@@ -84,7 +88,7 @@ class Meter:
             self._write(record, loss, norm, seconds)
 
     def _write(self, record: StepRecord, loss: float, norm: float, seconds: float) -> None:
-        if not math.isfinite(loss) or not math.isfinite(norm):
+        if not self._counts(loss, norm):
             raise RunFault(not_finite(record, loss, norm))
         self._recent.append(loss)
         self.last_loss = loss
@@ -101,6 +105,13 @@ class Meter:
             seconds=round(seconds, 4),
             images_per_second=round(self._batch_size / seconds, 3),
             memory=_peak_memory(),
+        )
+
+    def _counts(self, loss: float, norm: float) -> bool:
+        """True for a step that is in order, or one that the gradient scaler left out."""
+        self._skipped = 0 if math.isfinite(norm) else self._skipped + 1
+        return math.isfinite(loss) and (
+            math.isfinite(norm) or (self._scaled and self._skipped <= SKIPS_ALLOWED)
         )
 
 

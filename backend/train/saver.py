@@ -90,7 +90,11 @@ class Saver:
             return
         if kind == "state":
             folder = free_name(folder, self.written())
-        optimizer = session.optimizer.state_dict()
+        scaler = session.accelerator.scaler
+        optimizer = {
+            "optimizer": session.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
         save_state(folder, State(position, session.method.weights(), optimizer, session.facts()))
         self._announce(session, position, kind, folder)
 

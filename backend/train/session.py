@@ -87,7 +87,7 @@ class Session:
         assert batch.pixels is not None
         noise = self.loader.posterior_noise(batch, self.model.latent_channels, self.model.scale_factor)
         with torch.no_grad():
-            return self.model.encode_images(batch.pixels.to(self.device), noise.to(self.device))
+            return self.model.encode_images(batch.pixels, noise).to(self.device)
 
     def rates(self) -> dict[str, float]:
         """Learning rates by group name, as they are now."""

@@ -19,7 +19,12 @@ def state(step: int = 4) -> State:
     optimizer = torch.optim.AdamW([weight], lr=0.1)
     weight.grad = torch.randn(8, 8)
     optimizer.step()
-    return State(Position(step, 2, 3), {"a.weight": weight.detach()}, optimizer.state_dict(), {"seed": 7})
+    return State(
+        Position(step, 2, 3),
+        {"a.weight": weight.detach()},
+        {"optimizer": optimizer.state_dict(), "scaler": None},
+        {"seed": 7},
+    )
 
 
 def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
@@ -29,8 +34,8 @@ def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert found.position == Position(4, 2, 3)
     assert found.facts == {"seed": 7}
     assert torch.equal(found.weights["a.weight"], saved.weights["a.weight"])
-    for key, value in saved.optimizer["state"][0].items():
-        assert torch.equal(found.optimizer["state"][0][key], value)
+    for key, value in saved.optimizer["optimizer"]["state"][0].items():
+        assert torch.equal(found.optimizer["optimizer"]["state"][0][key], value)
 
 
 def test_a_newer_state_replaces_the_older_one_whole(tmp_path: Path) -> None:

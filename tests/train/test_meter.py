@@ -10,7 +10,7 @@ import torch
 
 from backend.errors import RunFault
 from backend.settings.length import Length
-from backend.train.meter import Meter, StepRecord
+from backend.train.meter import SKIPS_ALLOWED, Meter, StepRecord
 
 
 class Events:
@@ -63,3 +63,15 @@ def test_pauses_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -
     found.add(step(1, 0.1))
     assert events.records[0][1]["seconds"] == pytest.approx(1.0)
     assert events.records[0][1]["images_per_second"] == pytest.approx(2.0)
+
+
+def test_a_gradient_scaler_may_leave_out_some_steps_and_not_all() -> None:
+    found = Meter(Events(), Length(100, 1, 100, 100, 1), batch_size=1, scaled=True)
+    for number in range(1, SKIPS_ALLOWED + 1):
+        found.add(step(number, 0.1, math.inf))
+    found.add(step(SKIPS_ALLOWED + 1, 0.1, 0.5))
+    found.flush()
+    with pytest.raises(RunFault, match="not a number"):
+        for number in range(SKIPS_ALLOWED + 1):
+            found.add(step(30 + number, 0.1, math.inf))
+        found.flush()
