@@ -25,7 +25,7 @@ HEAVY = {
     "xformers",
 }
 PURE = {"pydantic", "pydantic_core", "tomlkit", "psutil"}
-DATA_WITHOUT_TORCH = ("config", "scan", "captions", "buckets", "types")
+DATA_WITHOUT_TORCH = ("config", "scan", "captions", "buckets", "types", "tokens")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "app": ("ui", "backend.errors", "backend.settings", "backend.jobs", "backend.system"),
@@ -145,6 +145,7 @@ def test_the_page_and_the_parts_without_torch_import_no_heavy_library() -> None:
         house.ROOT / "backend" / "system",
     ]
     light += [house.ROOT / "backend" / "data" / f"{name}.py" for name in DATA_WITHOUT_TORCH]
+    light += [house.ROOT / "backend" / "data" / "lint"]
     files = [path for path in house.sources() if any(path.is_relative_to(place) for place in light)]
     found = [str(item) for path in files for item in house.imports_of(path) if third_party(item) in HEAVY]
     assert not found, "\n".join(found)
@@ -152,7 +153,14 @@ def test_the_page_and_the_parts_without_torch_import_no_heavy_library() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["ui.page", "backend.settings", "backend.jobs.process", "backend.system.doctor", "backend.data.scan"],
+    [
+        "ui.page",
+        "backend.settings",
+        "backend.jobs.process",
+        "backend.system.doctor",
+        "backend.data.scan",
+        "backend.data.lint",
+    ],
 )
 def test_importing_loads_no_heavy_library(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({HEAVY!r} & sys.modules.keys()))"

@@ -22,7 +22,7 @@ from backend.families.parts.attention import AttentionKind, set_attention
 from backend.families.parts.checkpointing import Checkpointed
 
 Prediction = Literal["epsilon", "v", "flow"]
-Container = Literal["text", "attention", "resnet", "sampler"]
+Container = Literal["text", "attention", "resnet", "sampler", "edge", "time", "attention_norm", "resnet_norm"]
 Conditioning = Mapping[str, Tensor]
 """Text conditioning by name, batch first, float; what it holds is the family's affair.
 SD 1.x: ``hidden`` (B, L, D)."""
@@ -39,7 +39,8 @@ class AdapterModule(NamedTuple):
     part: str
     """Learning-rate part: ``unet``, or the text encoder's key in ``text_encoders``."""
     container: Container
-    """What holds it: a text encoder, a transformer block, a resnet, a down- or upsampler."""
+    """What holds it: a text encoder, a transformer block, a resnet, a down- or upsampler; or it is
+    the denoiser's first or last convolution, its time embedding, or a norm layer."""
     module: nn.Module
 
 
@@ -116,6 +117,11 @@ class DiffusionModel(ABC):
     @abstractmethod
     def adapter_modules(self) -> Iterator[AdapterModule]:
         """Every module a network may attach to, in the order of the model's own modules."""
+
+    def further_modules(self) -> Iterator[AdapterModule]:
+        """What only some kinds of networks (LyCORIS) train as well: the denoiser's first and last
+        convolution, its time embedding, and the norm layers inside blocks."""
+        return iter(())
 
     @abstractmethod
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from backend.families.parts import tokenizer as module
+from backend.data import tokens
 from backend.families.parts.tokenizer import ClipTokenizer
 
 
@@ -37,10 +37,7 @@ def test_known_ids(tokenizer: ClipTokenizer) -> None:
 def test_equals_transformers(tokenizer: ClipTokenizer, caption: str) -> None:
     from transformers import CLIPTokenizer
 
-    lines = module.gzip.decompress((module.ASSETS / "clip_merges.txt.gz").read_bytes()).decode().splitlines()
-    reference = CLIPTokenizer(
-        vocab=tokenizer.bpe.get_vocab(), merges=[tuple(line.split(" ")) for line in lines]
-    )
+    reference = CLIPTokenizer(vocab=tokenizer.bpe.get_vocab(), merges=tokens.merges())
     assert tokenizer.ids(caption) == reference(caption)["input_ids"][1:-1]
 
 

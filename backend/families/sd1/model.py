@@ -41,6 +41,10 @@ _CONTAINERS: tuple[tuple[type[nn.Module], Container], ...] = (
     (Downsample, "sampler"),
     (Upsample, "sampler"),
 )
+_NORM_CONTAINERS: tuple[tuple[type[nn.Module], Container], ...] = (
+    (Transformer, "attention_norm"),
+    (Resnet, "resnet_norm"),
+)
 
 
 class StableDiffusion1(DiffusionModel):
@@ -129,6 +133,20 @@ class StableDiffusion1(DiffusionModel):
                 if isinstance(module, kind):
                     yield from _inside(module, f"unet.{name}", "unet", container)
 
+    def further_modules(self) -> Iterator[AdapterModule]:
+        embedding, unet = self.unet.time_embedding, self.unet
+        for name, module, container in (
+            ("conv_in", unet.conv_in, "edge"),
+            ("conv_out", unet.conv_out, "edge"),
+            ("time_embedding_linear_1", embedding.linear_1, "time"),
+            ("time_embedding_linear_2", embedding.linear_2, "time"),
+        ):
+            yield AdapterModule(f"unet_{name}", "unet", cast(Container, container), module)
+        for path, block in unet.named_modules():
+            for kind, container in _NORM_CONTAINERS:
+                if isinstance(block, kind):
+                    yield from _norms_inside(block, f"unet.{path}", container)
+
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> None:
         """Write the original single-file layout (safetensors).
 
@@ -193,6 +211,12 @@ def _inside(root: nn.Module, path: str, part: str, container: Container) -> Iter
     for name, module in root.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             yield AdapterModule(f"{path}.{name}".replace(".", "_"), part, container, module)
+
+
+def _norms_inside(root: nn.Module, path: str, container: Container) -> Iterator[AdapterModule]:
+    for name, module in root.named_modules():
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
+            yield AdapterModule(f"{path}.{name}".replace(".", "_"), "unet", container, module)
 
 
 def _entry(name: str, shape: Sequence[int], tensor: Tensor, dtype: torch.dtype | None) -> Entry:
