@@ -101,7 +101,9 @@ def settings_of(run: Run) -> Settings:
         write_text_atomic(run.config, settings_package.to_toml(settings))
     dataset = run.path / "dataset.toml"
     if dataset.is_file():
-        settings = settings.replace(dataset_config=str(dataset), train_data_dir=None, reg_data_dir=None)
+        settings = settings.replace(
+            dataset_config=str(dataset), train_data_dir=None, reg_data_dir=None, in_json=None
+        )
     return settings
 
 

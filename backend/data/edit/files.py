@@ -1,0 +1,134 @@
+"""Writing so that nothing is half written and nothing that stood there is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from backend.errors import EnvironmentFault, InputError, Problem, RunFault
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a file that is found whole, the old one or the new one. Raises OSError; the old stays then."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(OSError):
+            shutil.copymode(path, partial)
+        _rename(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Windows refuses for a moment while somebody reads ``target``."""
+    for attempt in range(20):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or attempt == 19:
+                raise
+            time.sleep(0.05)
+
+
+def new_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
+    """Write a file that did not exist. Raises FileExistsError, OSError; no part of it stays then.
+
+    Without ``flush`` it is left to the system when the bytes reach the disk: for what can be made again.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
+        _appear(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _appear(partial: Path, path: Path) -> None:
+    """Give a finished file its name unless that is taken: in one act where the file system has links."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "exists already", str(path)) from None
+        partial.rename(path)
+
+
+def copy_new(source: Path, target: Path, *, link: bool = False) -> None:
+    """Copy a file, with its times, to a name that is free; ``link`` shares the bytes where that is possible.
+
+    Raises FileExistsError when the name is taken, OSError otherwise; no part of a copy stays then.
+    """
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            pass  # another disk, or a file system without links: a copy serves as well
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        shutil.copy2(source, partial)
+        _appear(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def reason(error: OSError) -> str:
+    """'cannot be written (no space left on device)'."""
+    return f"cannot be written ({(error.strerror or str(error)).lower()})"
+
+
+def write_problem(path: Path, error: OSError) -> Problem:
+    """What a person is told of a file that could not be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "free some space and try again" if full else "check that you may write there, and try again"
+    return Problem(
+        f"{path.name} {reason(error)}", where=str(path), why="it holds what it held before", next=advice
+    )
+
+
+def target_folder(path: Path, *sources: Path) -> Path:
+    """``path`` as a folder that exists and lies outside every source folder.
+
+    Raises:
+        InputError: it is a file, or a source folder, or inside one.
+        EnvironmentFault: it cannot be made.
+    """
+    target = path.expanduser().resolve()
+    for source in sources:
+        if target == source.resolve():
+            raise InputError(
+                f"the new files would go into {target}, where the originals are",
+                why="nothing is ever written among the original pictures",
+                next="choose another folder",
+            )
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file; a folder is needed")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"the folder {target} {reason(error)}") from error
+    return target
+
+
+def stop_if_full(error: OSError, path: Path) -> None:
+    """A full disk ends the work; other faults concern one file. Raises RunFault."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise RunFault(write_problem(path, error)) from error
