@@ -10,10 +10,10 @@ import gradio as gr
 from ui.context import Context
 from ui.form import ASSETS, asset
 from ui.i18n import t
-from ui.tabs import generate, runs, train
+from ui.tabs import dataset, generate, runs, train
 from ui.theme import theme
 
-_PAGES = (("train", "./"), ("generate", "./generate"), ("runs", "./runs"))
+_PAGES = (("train", "./"), ("dataset", "./dataset"), ("generate", "./generate"), ("runs", "./runs"))
 
 _EARLY = """<script>
 try {
@@ -54,6 +54,9 @@ def build(context: Context) -> gr.Blocks:
     with gr.Blocks(title=t("app.name"), analytics_enabled=False, fill_width=True) as page:
         _header("train")
         train.build(context)
+    with page.route(t("app.dataset"), "/dataset"):
+        _header("dataset")
+        dataset.build(context)
     with page.route(t("app.generate"), "/generate"):
         _header("generate")
         generate.build(context)

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from backend.data.config import read_config
 from backend.data.facts import FileFacts, default_facts
-from backend.data.folders import look, nothing_found, read_folders
-from backend.data.gather import gather, tell_broken
+from backend.data.folders import look, nothing_found, read_folders, read_metadata
+from backend.data.gather import gather, tell_broken, tell_profiles
+from backend.data.index import FolderIndex
 from backend.data.mask_files import pair_masks
+from backend.data.metadata import scan_metadata
 from backend.data.report import Report, count
 from backend.data.scan import Scan, scan_folder, verify
-from backend.data.specs import DatasetSpec, Defaults
-from backend.data.types import Dataset, DatasetPlan, Picture
+from backend.data.specs import DatasetSpec, Defaults, check_changes
+from backend.data.split import split
+from backend.data.types import Dataset, DatasetPlan, Picture, Subset
 
 if TYPE_CHECKING:
     from backend.settings import Settings
@@ -31,41 +34,63 @@ def build_plan(
     default_resolution: int = 512,
     facts: FileFacts | None = None,
     progress: Progress | None = None,
+    control: bool = False,
+    lenient: bool = False,
 ) -> DatasetPlan:
     """Find, measure and check all pictures the settings name.
 
     ``verify`` decodes every picture whole, unless it was decoded before and has not changed.
     ``default_resolution`` is the family's own, for when the settings leave it empty. ``facts``
-    are the remembered hashes of files (those of Atelier's cache when None).
+    are the remembered hashes of files (those of Atelier's cache when None). With ``control``,
+    conditioning_data_dir holds pictures that guide, not masks. ``lenient`` is for looking at a
+    dataset and mending it: as long as there are pictures, problems are notes.
 
     Raises :class:`~backend.errors.InputError` with every problem that was found.
     """
     report = Report()
-    specs = _specs(settings, default_resolution, report)
-    builder = _Builder(report, facts or default_facts(), progress or _silent)
+    specs = _specs(settings, default_resolution, report, control)
+    if settings.dataset.dataset_config:  # for folders the rules between options say it
+        caching = settings.caching
+        check_changes(specs, caching.cache_latents or caching.cache_latents_to_disk, report)
+    skip = settings.dataset.skip_broken_images
+    builder = _Builder(report, facts or default_facts(), progress or _silent, skip)
     if verify:
         builder.verify(specs)
-    skip = settings.dataset.skip_broken_images
-    datasets = [builder.dataset(spec, skip) for spec in specs]
+    gathered = [builder.pictures(spec) for spec in specs]
+    builder.save()
+    parts = split(
+        gathered, [spec.validation_split for spec in specs], [spec.validation_seed for spec in specs], report
+    )
+    datasets = [
+        _dataset(spec, balance_regularisation(found, report))
+        for spec, found in zip(specs, parts.training, strict=True)
+    ]
+    held = [_dataset(spec, found) for spec, found in zip(specs, parts.validation, strict=True) if found]
+    if lenient and any(dataset.pictures for dataset in datasets):
+        report.notes[:0], report.problems = report.problems, []
     if not report.problems and not any(dataset.pictures for dataset in datasets):
         told = "; ".join(note.what for note in report.notes[:20])
         report.problem("No picture is left to train on.", why=told, next="Use larger or sound pictures.")
     report.raise_if_any()
-    return DatasetPlan(tuple(datasets), tuple(dict.fromkeys(report.notes)))
+    validation = DatasetPlan(tuple(held)) if held else None
+    return DatasetPlan(tuple(datasets), tuple(dict.fromkeys(report.notes)), validation)
 
 
-def _specs(settings: Settings, default_resolution: int, report: Report) -> list[DatasetSpec]:
+def _specs(settings: Settings, default_resolution: int, report: Report, control: bool) -> list[DatasetSpec]:
     wanted = settings.dataset
     defaults = Defaults(
         wanted,
         (default_resolution, default_resolution),
         settings.loss.masked_loss,
         settings.loss.prior_loss_weight,
+        control,
     )
     if wanted.dataset_config:
-        if wanted.train_data_dir or wanted.reg_data_dir:
+        if wanted.train_data_dir or wanted.reg_data_dir or wanted.in_json:
             report.note("The dataset file is used; the picture folders are not.", key="dataset_config")
         return read_config(Path(wanted.dataset_config.strip()).expanduser(), defaults, report)
+    if wanted.in_json:
+        return read_metadata(defaults, report)
     if not wanted.train_data_dir:
         report.problem(
             "No pictures were given.",
@@ -83,9 +108,11 @@ def _silent(phase: str, done: int) -> None:
 class _Builder:
     """Scans each folder once and numbers subsets across datasets."""
 
-    def __init__(self, report: Report, facts: FileFacts, progress: Progress) -> None:
+    def __init__(self, report: Report, facts: FileFacts, progress: Progress, skip_broken: bool) -> None:
         self.report, self.facts, self.progress = report, facts, progress
+        self.skip_broken = skip_broken
         self.scans: dict[tuple[Path, str], Scan] = {}
+        self.indices: dict[Path, FolderIndex] = {}
         self.broken: dict[Path, str] = {}
         self.measured = 0
         self.subset_count = 0
@@ -93,52 +120,67 @@ class _Builder:
     def verify(self, specs: list[DatasetSpec]) -> None:
         """Decode every picture and mask; what fails is remembered by path."""
         paths: dict[Path, None] = {}
+        masks: set[Path] = set()
         for spec in specs:
             for subset in spec.subsets:
-                scan = self.scan(subset.image_dir, subset.caption_extension)
-                paths.update(dict.fromkeys(found.path for found in scan.pictures))
-                masks = subset.conditioning_data_dir
-                if masks is not None:
-                    paths.update(dict.fromkeys(masks / name for name in look(masks).pictures))
-        self.broken = dict(verify(paths, self.facts, lambda done: self.progress("checking", done)))
+                paths.update(dict.fromkeys(found.path for found in self.scan(subset).pictures))
+                beside = subset.conditioning_data_dir
+                if beside is not None:
+                    names = [beside / name for name in look(beside).pictures]
+                    masks.update(() if subset.control else names)
+                    paths.update(dict.fromkeys(names))
+        self.broken = dict(verify(paths, self.facts, lambda done: self.progress("checking", done), masks))
+        tell_profiles((path for path in paths if path not in self.broken), self.facts, self.report)
 
-    def scan(self, folder: Path, caption_extension: str) -> Scan:
-        key = (folder, caption_extension)
+    def scan(self, subset: Subset) -> Scan:
+        """The pictures of a subset, found and measured once for all who ask."""
+        rules = subset.captions
+        words = subset.caption_extension
+        if subset.metadata_file:  # there the text depends on how it is read
+            words = f"{rules.caption_separator}{rules.enable_wildcard}"
+        folder = subset.metadata_file or subset.image_dir
+        key = (folder, words)
         if key not in self.scans:
             before = self.measured
-            self.scans[key] = scan_folder(
-                folder, caption_extension, lambda done: self.progress("measuring", before + done)
-            )
+
+            def tell(done: int) -> None:
+                self.progress("measuring", before + done)
+
+            index = self.indices.setdefault(folder, FolderIndex(folder))
+            if subset.metadata_file:
+                scan = Scan(folder, index=index)
+                self.scans[key] = scan_metadata(subset, self.skip_broken, self.report, scan, tell)
+            else:
+                self.scans[key] = scan_folder(folder, subset.caption_extension, tell, index)
             self.measured = before + len(self.scans[key].pictures)
         return self.scans[key]
 
-    def dataset(self, spec: DatasetSpec, skip_broken: bool) -> Dataset:
-        """One dataset with its pictures; problems go into the report."""
+    def save(self) -> None:
+        """Keep what was measured and read, for the next start."""
+        for index in self.indices.values():
+            index.save()
+
+    def pictures(self, spec: DatasetSpec) -> list[Picture]:
+        """The pictures of one dataset; problems go into the report."""
         pictures: list[Picture] = []
         empty: list[str] = []
         for subset in spec.subsets:
-            scan = self._without_broken(self.scan(subset.image_dir, subset.caption_extension), skip_broken)
+            scan = self._without_broken(self.scan(subset), self.skip_broken)
             if not scan.pictures and not scan.broken:
-                empty.append(nothing_found(subset.image_dir, look(subset.image_dir)))
+                empty.append(
+                    f"{subset.metadata_file} names no picture."
+                    if subset.metadata_file
+                    else nothing_found(subset.image_dir, look(subset.image_dir))
+                )
             elif scan.pictures:
-                masks = pair_masks(subset.conditioning_data_dir, scan.pictures, self.broken, self.report)
-                pictures += gather(subset, self.subset_count, scan, spec.rules, masks, self.report)
+                folder = subset.conditioning_data_dir
+                beside = pair_masks(folder, scan.pictures, self.broken, self.report, subset.control)
+                pictures += gather(subset, self.subset_count, scan, spec.rules, beside, self.report)
             self.subset_count += 1
         tell = self.report.note if pictures else self.report.problem
         for sentence in empty:
             tell(sentence)
-        rules = spec.rules
-        return Dataset(
-            resolution=rules.resolution,
-            batch_size=spec.batch_size,
-            pictures=tuple(balance_regularisation(pictures, self.report)),
-            enable_bucket=rules.enable_bucket,
-            min_bucket_reso=rules.min_bucket_reso,
-            max_bucket_reso=rules.max_bucket_reso,
-            bucket_reso_steps=rules.bucket_reso_steps,
-            bucket_no_upscale=rules.bucket_no_upscale,
-            subsets=spec.subsets,
-        )
+        return pictures
 
     def _without_broken(self, scan: Scan, skip: bool) -> Scan:
         decoded = [found for found in scan.pictures if found.path not in self.broken]
@@ -146,6 +188,23 @@ class _Builder:
         broken = dict(sorted({**scan.broken, **failed}.items()))
         tell_broken(scan, broken, skip, self.report)
         return replace(scan, pictures=decoded, broken=broken)
+
+
+def _dataset(spec: DatasetSpec, pictures: list[Picture]) -> Dataset:
+    rules = spec.rules
+    return Dataset(
+        resolution=rules.resolution,
+        batch_size=spec.batch_size,
+        pictures=tuple(pictures),
+        enable_bucket=rules.enable_bucket,
+        min_bucket_reso=rules.min_bucket_reso,
+        max_bucket_reso=rules.max_bucket_reso,
+        bucket_reso_steps=rules.bucket_reso_steps,
+        bucket_no_upscale=rules.bucket_no_upscale,
+        subsets=spec.subsets,
+        validation_split=spec.validation_split,
+        validation_seed=spec.validation_seed,
+    )
 
 
 def balance_regularisation(pictures: list[Picture], report: Report) -> list[Picture]:

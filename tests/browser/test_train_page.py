@@ -52,7 +52,7 @@ def other_value(option: Declared) -> tuple[str, Any]:
             if fits and (option.kind == "float" or number == int(number)):
                 return str(number), number
     if option.key == "face_crop_aug_range":
-        return "0.5,0.75", None
+        return "2,4.5", "2,4.5"
     if option.key == "network_args":
         return "conv_dim=4", None
     return {

@@ -22,6 +22,7 @@ BUILT = (
     "train.command",
     "live.",
     "gen.",
+    "data.",
 )
 """Keys with these beginnings are put together in code."""
 
