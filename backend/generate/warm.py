@@ -94,7 +94,8 @@ class Warm:
 
     def _read(self, model: DiffusionModel, key: _FileKey, say: Say) -> Network:
         say(what="lora", path=key.path.name)
-        network = networks.from_weights(networks.read_lora(key.path)[0], list(model.adapter_modules()))
+        modules = [*model.adapter_modules(), *model.further_modules()]
+        network = networks.from_weights(networks.read_lora(key.path)[0], modules)
         module = cast("nn.Module", network)
         module.to(device=self.device, dtype=self._dtype()).requires_grad_(False).eval()
         if unused := list(getattr(network, "unused", ())):

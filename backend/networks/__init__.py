@@ -1,12 +1,14 @@
 """Networks: small sets of weights that change what a model does, trained while the model is frozen.
 
-A kind is one module of this package with ``create`` and ``from_weights``, registered below under
-the name that sd-scripts gives it. Modules are imported when they are first needed.
+A kind is one module of this package with ``create``, registered below under the name that
+sd-scripts gives it; ``kinds`` holds the adapters they are made of, ``loading`` makes any of them
+from a file. Modules are imported when they are first needed.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NoReturn, cast
@@ -15,12 +17,17 @@ from torch import Tensor
 
 from backend.errors import InputError, Problem
 from backend.networks.base import Attachable, Network, NetworkSpec
-from backend.networks.detect import family_of, is_plain_lora, kind_of
+from backend.networks.detect import NO_NETWORKS, family_of, is_network_weight, kind_of
 from backend.networks.dialects import normalised
 from backend.networks.files import read_lora
 
-_MODULES = {"networks.lora": "backend.networks.lora"}
-_KINDS = {"LoRA": "backend.networks.lora"}
+_MODULES = {
+    "networks.lora": "backend.networks.lora",
+    "networks.lora_fa": "backend.networks.lora_fa",
+    "networks.dylora": "backend.networks.dylora",
+    "networks.oft": "backend.networks.oft",
+    "lycoris.kohya": "backend.networks.lycoris",
+}
 
 __all__ = [
     "Attachable",
@@ -62,19 +69,26 @@ def from_weights(
     weights: Mapping[str, Tensor],
     modules: Iterable[Attachable],
     spec: NetworkSpec | None = None,
+    module: str | None = None,
 ) -> Network:
     """The network that a file's weights describe, loaded, not yet attached.
 
-    The kind is found from the names; every module takes its rank and alpha from the file. Names that
-    fit no module are in the network's ``unused``. Of ``spec`` only the dropouts count.
+    The kind is found from the names, module by module; every module takes its rank and alpha from
+    the file. Names that fit no module are in the network's ``unused``. Of ``spec`` only dropouts,
+    LoRA+'s ratios and DyLoRA's unit count. ``module`` is the ``network_module`` that goes on
+    training; None is for use as it is.
 
     Raises:
         InputError: the file is no network, of a kind that cannot be used, or for another family.
     """
+    from backend.networks import loading
+
     weights, modules = normalised(weights), list(modules)
     kind = require_fit(weights, modules)
-    made = import_module(_KINDS[kind]).from_weights(weights, modules, spec or NetworkSpec())
-    return cast("Network", made)
+    if module is not None:
+        loading.require_suited(module, kind)
+    network = loading.load(weights, modules, spec or NetworkSpec(), module or "networks.lora")
+    return cast("Network", network)
 
 
 def require_fit(weights: Mapping[str, Tensor], modules: Iterable[Attachable]) -> str:
@@ -88,34 +102,37 @@ def require_fit(weights: Mapping[str, Tensor], modules: Iterable[Attachable]) ->
     """
     weights = normalised(weights)
     kind = kind_of(weights)
-    if kind not in _KINDS or not is_plain_lora(weights):
-        _refuse_kind(kind, weights)
+    odd = next((name for name in weights if not is_network_weight(name)), None)
+    if kind is None or kind in NO_NETWORKS or odd is not None:
+        _refuse_kind(kind, odd)
     _check_family(weights, list(modules))
     return kind
 
 
-def _refuse_kind(kind: str | None, weights: Mapping[str, Tensor]) -> NoReturn:
-    if kind is None or kind in _KINDS:
-        odd = next((name for name in weights if not is_plain_lora([name])), "")
-        what = f"not a LoRA of a layout known here (it has {odd})" if odd else "the file holds no tensors"
-    elif kind in ("base model", "VAE", "textual inversion embedding"):
+def _refuse_kind(kind: str | None, odd: str | None) -> NoReturn:
+    if kind in NO_NETWORKS:
         what = f"this is a {kind}, not a LoRA"
     else:
-        what = f"this is a network of the kind {kind}, which cannot be used here"
+        what = f"not a LoRA of a layout known here (it has {odd})" if odd else "the file holds no tensors"
     raise InputError(Problem(what, next="choose a LoRA file"))
+
+
+_WIDTHS = frozenset({"lora_down.weight", "a2.weight", "diff"})
+"""Parts whose second side is as wide as the module's input."""
 
 
 def _check_family(weights: Mapping[str, Tensor], modules: list[Attachable]) -> None:
     """Refuse a file that has no module in common with the model, or one of another width."""
-    down = ".lora_down.weight"
-    file = {
-        key.removesuffix(down).removeprefix("lora_"): tuple(tensor.shape)
-        for key, tensor in weights.items()
-        if key.endswith(down)
-    }
+    file: dict[str, tuple[int, ...]] = {}
+    for key, tensor in weights.items():
+        name, _, part = re.sub(r"^(?:lora|oft)_", "", key).partition(".")
+        shape = tuple(tensor.shape) if part in _WIDTHS else ()
+        if shape or name not in file:
+            file[name] = shape
     model = {site.name: tuple(cast("Any", site.module).weight.shape) for site in modules}
     shared = file.keys() & model.keys()
-    if shared and all(file[name][1] == model[name][1] for name in shared):
+    known = [name for name in shared if len(file[name]) > 1 and len(model[name]) > 1]
+    if shared and all(file[name][1] == model[name][1] for name in known):
         return
     theirs, ours = family_of(file), family_of(model)
     whom = f"this LoRA is for {theirs}" if theirs else "this LoRA is for a model of a kind unknown here"

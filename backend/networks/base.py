@@ -64,6 +64,22 @@ class Network(Protocol):
         """Tensors by kohya's names, on the CPU, in the parameters' dtype."""
         ...
 
+    def file_weights(self) -> dict[str, Tensor]:
+        """As :meth:`weights`, as other programs read them: the content of a result file."""
+        ...
+
+    def can_constrain(self) -> bool:
+        """Whether :meth:`constrain` has a meaning for this kind."""
+        ...
+
+    def constrain(self, limit: float) -> None:
+        """Shorten every module's change to a norm of at most ``limit``; called after each step."""
+        ...
+
+    def merge(self, ratio: float = 1.0) -> None:
+        """Add ``ratio`` times its effect to the modules' own weights, for good."""
+        ...
+
     def named_weights(self) -> Mapping[str, nn.Parameter]:
         """The trained parameters themselves by kohya's names (alphas are not among them)."""
         ...

@@ -6,7 +6,8 @@ one; :class:`AdapterNetwork` does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
 from typing import Any, cast
@@ -29,6 +30,10 @@ class Adapter(nn.Module):
     """
 
     strength: float = 1.0
+    ups: frozenset[str] = frozenset()
+    """Parameters that LoRA+ moves faster (Hayou et al. 2024): the ones that start at 0."""
+    factors: tuple[str, ...] = ()
+    """Parameters of which the change is a plain product; empty when its norm cannot be held down so."""
 
     def forward(self, x: Tensor, base: Forward) -> Tensor:
         """Output of the module for ``x``; ``base`` is the module without this adapter."""
@@ -38,12 +43,40 @@ class Adapter(nn.Module):
         """What the adapter adds to the module's weight at strength 1: float32, shaped as that weight."""
         raise AssertionError("an adapter that cannot be merged")
 
+    def bias_delta(self) -> Tensor | None:
+        """What the adapter adds to the module's bias at strength 1, float32, if anything."""
+        return None
+
+    def export(self) -> dict[str, Tensor]:
+        """What a file for other programs holds; what a restore point holds is ``state_dict``."""
+        return self.state_dict()
+
     def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A file's tensors for this adapter with what a file may leave out filled in."""
         return tensors
 
     def refresh(self) -> None:
         """Called after weights were copied in: recompute what derives from them."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the rates of single adapters and parameters differ from their part's rate."""
+
+    blocks: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    """Adapter name -> (block, factor of the rate)."""
+    plus: Mapping[str, float] = field(default_factory=dict)
+    """Part -> factor for the parameters that LoRA+ moves faster."""
+
+    def of(self, name: str, part: str, is_up: bool) -> tuple[str, float]:
+        """(name of the optimizer group, factor of the part's rate)."""
+        title, factor = part, 1.0
+        if name in self.blocks:
+            block, factor = self.blocks[name]
+            title = f"{part} block {block:02d}"
+        if is_up and part in self.plus:
+            return f"{title} plus", factor * self.plus[part]
+        return title, factor
 
 
 class AdapterNetwork(nn.Module):
@@ -67,6 +100,7 @@ class AdapterNetwork(nn.Module):
         self._attached = False
         self.unused: tuple[str, ...] = ()
         """Names in the file it was made from that no module of the model takes."""
+        self.pace = Pace()
 
     @property
     def strength(self) -> float:
@@ -102,19 +136,21 @@ class AdapterNetwork(nn.Module):
         return tuple(dict.fromkeys(part for _, part, _, _ in self._sites))
 
     def parameter_groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-        """One optimizer group ``{"params", "lr", "name"}`` for each part with a rate above 0.
+        """Optimizer groups ``{"params", "lr", "name"}``: one for each part with a rate above 0, or
+        several where :class:`Pace` says so.
 
         Parts left out are frozen (``requires_grad`` off), so that no gradient is computed for them.
         """
-        groups: list[dict[str, Any]] = []
-        for part in self.parts():
+        groups: dict[str, dict[str, Any]] = {}
+        for name, part, _, adapter in self._sites:
             rate = rates.get(part, 0.0)
-            parameters = list(self._parameters_of(part))
-            for parameter in parameters:
+            for key, parameter in adapter.named_parameters():
                 parameter.requires_grad_(bool(rate))
-            if rate:
-                groups.append({"params": parameters, "lr": rate, "name": part})
-        return groups
+                title, factor = self.pace.of(name, part, key in adapter.ups)
+                if rate and factor:
+                    group = groups.setdefault(title, {"params": [], "lr": rate * factor, "name": title})
+                    group["params"].append(parameter)
+        return list(groups.values())
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of all tensors on the CPU, by the names of the file, in the parameters' dtype."""
@@ -122,6 +158,43 @@ class AdapterNetwork(nn.Module):
             name: tensor.detach().to("cpu", copy=True).contiguous()
             for name, tensor in self.state_dict().items()
         }
+
+    def file_weights(self) -> dict[str, Tensor]:
+        """As :meth:`weights`, as other programs read them: what only training needs is folded in."""
+        return {
+            f"{name}.{part}": tensor.detach().to("cpu", copy=True).contiguous()
+            for name, adapter in self.adapters().items()
+            for part, tensor in adapter.export().items()
+        }
+
+    @torch.no_grad()
+    def constrain(self, limit: float) -> None:
+        """Shorten every module's change to a Frobenius norm of at most ``limit`` (max norm).
+
+        All factors of a change are shortened alike. Nothing waits for the device.
+        """
+        for adapter in self.adapters().values():
+            assert adapter.factors, "a kind whose norm cannot be held down"
+            length = adapter.weight_delta().norm()
+            share = (limit / length.clamp(min=limit)) ** (1 / len(adapter.factors))
+            parameters = dict(adapter.named_parameters())
+            for name in adapter.factors:
+                if name in parameters:
+                    parameters[name].mul_(share)
+
+    def can_constrain(self) -> bool:
+        """Whether :meth:`constrain` has a meaning for all of its adapters."""
+        return all(adapter.factors for adapter in self.adapters().values())
+
+    @torch.no_grad()
+    def merge(self, ratio: float = 1.0) -> None:
+        """Add ``ratio`` times its effect to the modules' own weights, for good."""
+        for _, _, module, adapter in self._sites:
+            host = cast("Any", module)
+            change, bias = adapter.weight_delta(), adapter.bias_delta()
+            host.weight.copy_(host.weight.float() + ratio * change.to(host.weight.device))
+            if bias is not None:
+                host.bias.copy_(host.bias.float() + ratio * bias.to(host.bias.device))
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """The trainable parameters themselves, by the names of the file."""
@@ -148,11 +221,6 @@ class AdapterNetwork(nn.Module):
         for adapter in self.adapters().values():
             adapter.refresh()
         return [f"{name}.{part}" if part else name for name, parts in found.items() for part in parts]
-
-    def _parameters_of(self, part: str) -> Iterator[nn.Parameter]:
-        for _, its_part, _, adapter in self._sites:
-            if its_part == part:
-                yield from adapter.parameters()
 
 
 def by_module(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

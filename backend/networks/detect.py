@@ -14,40 +14,34 @@ from backend.system import adapters
 from backend.system.headers import Header, TensorInfo
 from backend.system.identify import FAMILY_FACTS, FamilyName
 
-# (kind in words, pattern that some name of such a file matches). The first match wins, so kinds
-# that also hold the tensors of another kind stand before it.
-_KINDS: tuple[tuple[str, str], ...] = (
+_NO_NETWORKS: tuple[tuple[str, str], ...] = (
     ("ControlNet-LLLite", r"^lllite_"),
     ("base model", r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\."),
     ("VAE", r"^(encoder|decoder)\.(conv_in|down|mid)\b"),
     ("textual inversion embedding", r"^(emb_params|clip_[lg]|string_to_param)$"),
-    ("DoRA", r"\.(dora_scale|lora_magnitude_vector)"),
-    ("LoHa", r"\.hada_(w|t)"),
-    ("LoKr", r"\.lokr_(w|t)"),
-    ("OFT", r"\.oft_(blocks|diag)|^oft_"),
-    ("GLoRA", r"\.(a1|a2|b1|b2|bm)\.weight$"),
-    ("IA3", r"\.on_input$"),
-    ("LoCon with Tucker decomposition", r"\.lora_mid\.weight$"),
-    ("norm weights (LyCORIS)", r"\.(w_norm|b_norm)$"),
-    ("full difference", r"\.diff(_b)?$"),
-    ("LoRA", r"\.(lora_down|lora_up|lora_A|lora_B|lora\.down|lora\.up)\b"),
 )
-_LORA_NAME = re.compile(r"^[^.]+\.(lora_down\.weight|lora_up\.weight|alpha)$")
+"""(kind in words, pattern that some name of such a file matches)."""
+NO_NETWORKS = frozenset(kind for kind, _ in _NO_NETWORKS)
+_WEIGHT = re.compile(
+    r"^(?:lora|oft)_[^.]+\.(?:alpha|dora_scale|scalar|(?:lora_(?:down|up|mid)|[ab][12])\.weight"
+    r"|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2)|oft_blocks|rescale|on_input|weight"
+    r"|diff(?:_b)?|[wb]_norm)$"
+)
 
 
 def kind_of(names: Iterable[str]) -> str | None:
     """The kind of file in words ("LoRA", "LoHa", "base model", ...), or None when unknown."""
     names = list(names)
-    for kind, pattern in _KINDS:
+    for kind, pattern in _NO_NETWORKS:
         search = re.compile(pattern).search
         if any(search(name) for name in names):
             return kind
-    return None
+    return adapters.network_kind(names)
 
 
-def is_plain_lora(names: Iterable[str]) -> bool:
-    """True when all names are those of LoRA pairs in kohya's dialect."""
-    return all(_LORA_NAME.match(name) for name in names)
+def is_network_weight(name: str) -> bool:
+    """True for names that a network of some kind has, in kohya's dialect."""
+    return bool(_WEIGHT.match(name))
 
 
 def family_of(shapes: Mapping[str, Sequence[int]]) -> str | None:

@@ -9,8 +9,7 @@ with ``conv_dim``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,37 +18,24 @@ from torch import Tensor, nn
 
 from backend import keyed
 from backend.networks.base import Attachable, NetworkSpec
-from backend.networks.common import Adapter, AdapterNetwork, Forward, by_module
+from backend.networks.blocks import ARGUMENTS as BLOCK_ARGUMENTS
+from backend.networks.blocks import Blocks
+from backend.networks.common import Adapter, AdapterNetwork, Forward, Pace
 from backend.networks.delta import Factors, delta
-from backend.networks.spec import with_arguments
+from backend.networks.kinds.locon import LoCon
+from backend.networks.kinds.scale import rank_stabilised
+from backend.networks.spec import FLAG, NUMBER, WORDS, Reader, read_arguments, refuse
+from backend.networks.weighted import Dropouts, Options, Weight
 
 DEFAULT_DIM = 4
 DEFAULT_CONV_ALPHA = 1.0
 _ALWAYS = frozenset({"text", "attention"})
-
-
-@dataclass(frozen=True)
-class Dropouts:
-    """Shares left out in training."""
-
-    values: float = 0.0
-    """Of the rank's activations, one by one."""
-    ranks: float = 0.0
-    """Of ranks, for each picture."""
-    modules: float = 0.0
-    """Of modules, for the whole batch."""
-
-    @classmethod
-    def of(cls, spec: NetworkSpec) -> Dropouts:
-        return cls(spec.dropout or 0.0, spec.rank_dropout or 0.0, spec.module_dropout or 0.0)
-
-
-class _Weight(nn.Module):
-    """Holds one parameter, so that its name in the file ends in ``.weight``."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
+_TARGETS = frozenset({*_ALWAYS, "resnet", "sampler"})
+LORAPLUS: dict[str, Reader] = dict.fromkeys(
+    ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio"), NUMBER
+)
+BLOCKS: dict[str, Reader] = {**dict.fromkeys(BLOCK_ARGUMENTS, WORDS), "block_lr_zero_threshold": NUMBER}
+ARGUMENTS: dict[str, Reader] = {**BLOCKS, **LORAPLUS, "dora_wd": FLAG, "use_rslora": FLAG}
 
 
 class LoRA(Adapter):
@@ -62,6 +48,8 @@ class LoRA(Adapter):
     """
 
     alpha: Tensor
+    ups = frozenset({"lora_up.weight"})
+    factors = ("lora_down.weight", "lora_up.weight")
 
     def __init__(
         self, base: nn.Module, rank: int, alpha: float, drop: Dropouts, init: torch.Generator | None
@@ -75,10 +63,10 @@ class LoRA(Adapter):
             assert isinstance(base, nn.Conv2d) and base.groups == 1 and base.padding_mode == "zeros"
             down, up = (rank, base.in_channels, *base.kernel_size), (base.out_channels, rank, 1, 1)
             self.convolution = {"stride": base.stride, "padding": base.padding, "dilation": base.dilation}
-        self.lora_down = _Weight(torch.empty(down))
+        self.lora_down = Weight(torch.empty(down))
         if init is not None:
             nn.init.kaiming_uniform_(self.lora_down.weight, a=math.sqrt(5), generator=init)
-        self.lora_up = _Weight(torch.zeros(up))
+        self.lora_up = Weight(torch.zeros(up))
         self.register_buffer("alpha", torch.tensor(float(alpha or rank)))
         self.drop = drop
         self.scale = 1.0
@@ -120,7 +108,8 @@ class LoRA(Adapter):
             axis = hidden.dim() - 1 if self.convolution is None else 1
             shape = [size if i in (0, axis) else 1 for i, size in enumerate(hidden.shape)]
             keep = 1.0 - self.drop.ranks
-            hidden = hidden * (torch.rand(shape, device=hidden.device) < keep).to(hidden.dtype) / keep
+            hidden = hidden * (torch.rand(shape, device=hidden.device) < keep).to(hidden.dtype)
+            hidden = hidden / keep if self.drop.rescale else hidden
         if self.drop.modules:
             # A product instead of a branch: nothing waits for the device, and graphs stay whole.
             hidden = hidden * (torch.rand((), device=hidden.device) >= self.drop.modules).to(hidden.dtype)
@@ -136,49 +125,77 @@ def create(modules: Iterable[Attachable], spec: NetworkSpec, *, seed: int = 0) -
     Raises:
         InputError: a network argument that LoRA does not know, or cannot read.
     """
-    spec = with_arguments("networks.lora", spec)
-    drop = Dropouts.of(spec)
-    sites: list[tuple[Attachable, Adapter]] = []
-    for site in modules:
-        size = _size(site, spec)
-        if size is not None:
-            init = keyed.generator(seed, "init", site.name)
-            sites.append((site, LoRA(site.module, *size, drop, init)))
-    return AdapterNetwork(sites)
+    spec, own = read_arguments("networks.lora", spec, ARGUMENTS)
+    drop, dora, stable = Dropouts.of(spec), "dora_wd" in own, "use_rslora" in own
+    if dora and (drop.values or drop.ranks):
+        raise refuse(
+            "dora_wd cannot be combined with network_dropout or rank_dropout",
+            why="DoRA changes the weight as a whole, so there are no inner values to leave out",
+            next="use module_dropout",
+        )
+
+    def make(module: nn.Module, rank: int, alpha: float, init: torch.Generator) -> Adapter:
+        options = Options(rank=rank, alpha=alpha, drop=drop, dora="output" if dora else "")
+        if dora:
+            return LoCon(module, options, init, stable)
+        return LoRA(module, rank, rank_stabilised(options, stable), drop, init)
+
+    return assemble(modules, spec, own, make, seed)
 
 
-def from_weights(
-    weights: Mapping[str, Tensor], modules: Iterable[Attachable], spec: NetworkSpec
+Make = Callable[[nn.Module, int, float, torch.Generator], Adapter]
+
+
+def assemble(
+    modules: Iterable[Attachable], spec: NetworkSpec, own: Mapping[str, Any], make: Make, seed: int
 ) -> AdapterNetwork:
-    """The LoRA of a file (kohya names), each module with its own rank and alpha.
-
-    Modules that the file does not speak of get none. Of ``spec`` only the dropouts count.
+    """A network of the adapters that ``make`` (module, rank, alpha, init) gives, on LoRA's modules.
 
     Raises:
-        InputError: the shapes are those of another model.
+        InputError: arguments for blocks that do not fit the model.
     """
-    drop = Dropouts.of(with_arguments("networks.lora", spec))
-    ranks = {
-        name: parts["lora_down.weight"].shape[0]
-        for name, parts in by_module(weights).items()
-        if "lora_down.weight" in parts
-    }
+    chosen = [site for site in modules if site.container in _TARGETS]
+    blocks = Blocks.read(dict(own), [site.name for site in chosen])
     sites: list[tuple[Attachable, Adapter]] = []
-    for site in modules:
-        rank = ranks.get(AdapterNetwork.prefix + site.name)
-        if rank is not None:
-            sites.append((site, LoRA(site.module, rank, 0.0, drop, None)))
+    paces: dict[str, tuple[int, float]] = {}
+    for site in chosen:
+        block = blocks.table.index(site.name) if blocks else None
+        size = _size(site, spec, blocks, block)
+        if size is None or not size[0]:
+            continue
+        if blocks and blocks.rates and block is not None:
+            if not blocks.rates[block]:
+                continue
+            paces[AdapterNetwork.prefix + site.name] = block, blocks.rates[block]
+        sites.append((site, make(site.module, *size, keyed.generator(seed, "init", site.name))))
     network = AdapterNetwork(sites)
-    network.unused = tuple(network.load_weights(weights))
+    network.pace = Pace(paces, plus_ratios(own, network.parts()))
     return network
 
 
-def _size(site: Attachable, spec: NetworkSpec) -> tuple[int, float] | None:
-    """(rank, alpha) of a module's LoRA, or None when it has none."""
-    if site.container not in _ALWAYS and spec.conv_dim is None:
+def plus_ratios(own: Mapping[str, Any], parts: Iterable[str]) -> dict[str, float]:
+    """Part -> factor of the rate of up weights (LoRA+), from ``loraplus_*_lr_ratio``."""
+    both, unet = own.get("loraplus_lr_ratio"), own.get("loraplus_unet_lr_ratio")
+    text = own.get("loraplus_text_encoder_lr_ratio")
+    ratios = {part: (unet if part == "unet" else text) or both for part in parts}
+    return {part: ratio for part, ratio in ratios.items() if ratio}
+
+
+def _size(
+    site: Attachable, spec: NetworkSpec, blocks: Blocks | None, block: int | None
+) -> tuple[int, float] | None:
+    """(rank, alpha) of a module's LoRA, or None when it has none; rank 0 means none, too."""
+    conv_dims = blocks.conv_dims if blocks else None
+    if site.container not in _ALWAYS and spec.conv_dim is None and conv_dims is None:
         return None
     if isinstance(site.module, nn.Linear) or site.module.kernel_size == (1, 1):
-        return spec.dim or DEFAULT_DIM, spec.alpha or 0.0
-    if spec.conv_dim is None:
-        return None
-    return spec.conv_dim, DEFAULT_CONV_ALPHA if spec.conv_alpha is None else spec.conv_alpha
+        dims, alphas = (blocks.dims, blocks.alphas) if blocks else (None, None)
+        return (
+            spec.dim or DEFAULT_DIM if dims is None or block is None else dims[block],
+            spec.alpha or 0.0 if alphas is None or block is None else alphas[block],
+        )
+    conv_alphas = blocks.conv_alphas if blocks else None
+    alpha = DEFAULT_CONV_ALPHA if spec.conv_alpha is None else spec.conv_alpha
+    if conv_dims is not None and block is not None:
+        return conv_dims[block], alpha if conv_alphas is None else conv_alphas[block]
+    return None if spec.conv_dim is None else (spec.conv_dim, alpha)

@@ -54,6 +54,8 @@ def describe(value: Any) -> str:
 
 
 def _read(declared: Declared, value: Any) -> Any:
+    if declared.info.check is not None:
+        return declared.info.check(value)
     if declared.kind in _READERS:
         return _READERS[declared.kind](declared, value)
     try:

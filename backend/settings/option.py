@@ -8,6 +8,7 @@ two and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -50,6 +51,8 @@ class OptionInfo:
     """sd-scripts takes one value for each text encoder; as many equal values are read as one."""
     network_arg: bool = False
     """sd-scripts takes it inside ``--network_args "key=value"``; here it is an option as well."""
+    check: Callable[[Any], Any] | None = None
+    """Reads a text that has a form of its own; raises ValueError saying what was expected."""
     note: str = ""
     """One sentence for the reference where the result differs from sd-scripts' for the same value."""
 

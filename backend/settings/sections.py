@@ -6,10 +6,10 @@ form and in the reference.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from backend.settings.option import Section, option
-from backend.settings.types import Fraction01, Resolution, Steps, TextList
+from backend.settings.types import Fraction01, Resolution, Steps, TextList, read_face_range
 
 
 class ModelSettings(Section):
@@ -55,6 +55,9 @@ class DatasetSettings(Section):
     dataset_config: str | None = option(
         None, "Dataset file", "A dataset TOML or JSON as sd-scripts reads it; used instead of the folders above.", path="file"
     )
+    in_json: str | None = option(
+        None, "Metadata file", "A .json or .jsonl file that names the pictures (from the picture folder on) and their captions, as fine-tuning scripts write it.", path="file", level="expert"
+    )
     dataset_repeats: int = option(1, "Repeats", "Times each picture is seen in an epoch when its folder name gives no number.", ge=1, le=100_000)
     class_tokens: str | None = option(
         None, "Caption for pictures without one", "For example 'sks dog'. Folder names like '10_sks dog' already say it.", level="basic", per_run=True
@@ -72,6 +75,10 @@ class DatasetSettings(Section):
     resize_interpolation: Literal["lanczos", "nearest", "bilinear", "linear", "bicubic", "cubic", "area", "box"] | None = option(
         None, "Resize filter", "Empty: area for shrinking, Lanczos for enlarging.", level="expert"
     )
+    color_aug: bool = option(False, "Vary colours", "Slightly other hue, saturation, brightness and gamma at every visit. Not with cached latents.", level="expert")
+    random_crop: bool = option(False, "Cut at random", "What does not fit the training size is cut off somewhere else at every visit. Not with cached latents.", level="expert",
+        note="SDXL is told the cut that really happened.")  # fmt: skip
+    face_crop_aug_range: str | None = option(None, "Cut around the face", "Cut this many times as wide as the face, such as 2,4, for files named like photo_320_240_64_64 (middle and size of the face). Not with buckets or cached latents.", level="expert", check=read_face_range)
     flip_aug: bool = option(False, "Mirror at random", "Half of the visits show the picture mirrored. Not for subjects with a left and a right.")
     alpha_mask: bool = option(False, "Transparency is a mask", "Transparent parts of a picture do not count in the loss.")
     caption_extension: str = option(".caption", "Caption files end in", "The other of .caption and .txt is found as well.", suggestions=(".txt", ".caption"))
@@ -88,6 +95,8 @@ class DatasetSettings(Section):
     caption_tag_dropout_rate: Fraction01 = option(0.0, "Drop tags", "Share of tags left out at a visit.", ge=0, le=1)
     token_warmup_min: int = option(1, "Tag warm-up: first tags", "Tags at the start of the warm-up.", ge=0, level="expert")
     token_warmup_step: float = option(0, "Tag warm-up: steps", "Steps until all tags are used; below 1 a share of all steps. 0: off.", ge=0, level="expert")
+    validation_split: Fraction01 = option(0.0, "Held out for validation", "Share of the pictures that is not trained on, to measure the model by. A picture is never on both sides. 0: none.", ge=0, le=1, level="expert")
+    validation_seed: int | None = option(None, "Validation seed", "Another number holds out other pictures. Empty: always the same ones.", ge=0, le=2**63 - 1, level="expert")
     skip_broken_images: bool = option(False, "Leave out broken pictures", "Pictures that cannot be read are left out and listed. Off: training does not start until they are repaired or moved.")
     max_data_loader_n_workers: int = option(8, "Loading threads", "Threads that read pictures ahead. The result does not depend on it.", ge=0, le=64, level="expert")
 
@@ -99,6 +108,7 @@ class CachingSettings(Section):
 
     cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.")
     cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.")
+    use_npz_caches: bool = option(False, "Use sd-scripts' caches", "Take latents from sd-scripts' .npz files beside the pictures when size and mirroring agree. They do not say which VAE made them, so switch it on only when it was this one.", level="expert")
     vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert")
     cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.")
     cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert")
@@ -109,19 +119,82 @@ class CachingSettings(Section):
     )  # fmt: skip
 
 
+_Shown = tuple[tuple[str, tuple[Any, ...]], ...]
+
+
+def _modules(*names: str) -> _Shown:
+    return (("network_module", names),)
+
+
+def _kinds(*algorithms: str) -> _Shown:
+    return (*_LYCORIS, ("algo", algorithms))
+
+
+_LYCORIS = _modules("lycoris.kohya")
+_LORA = _modules("networks.lora")
+_OFT = _modules("networks.oft")
+_BLOCKS = _modules("networks.lora", "networks.lora_fa")
+_CONV = _modules("networks.lora", "networks.lora_fa", "networks.dylora", "lycoris.kohya")
+_DROPS = _modules("networks.lora", "networks.lora_fa", "lycoris.kohya")
+_DORA = _modules("networks.lora", "lycoris.kohya")
+_PLUS = _modules("networks.lora", "networks.dylora", "lycoris.kohya")
+
+
 class NetworkSettings(Section):
     """The small network that learns (LoRA)."""
 
     title = "Network"
 
-    network_module: str = option("networks.lora", "Network", "What kind of network is trained.", choices=("networks.lora",), level="advanced")
+    network_module: str = option(
+        "networks.lora", "Network", "LoRA suits most. DyLoRA can be cut to lower ranks afterwards, OFT turns weights, LyCORIS has further kinds.",
+        choices=("networks.lora", "networks.lora_fa", "networks.dylora", "networks.oft", "lycoris.kohya"), level="advanced",
+    )  # fmt: skip
+    algo: str = option("locon", "LyCORIS kind", "LoHa and LoKr make small files, diag-oft and boft turn weights, full and norm change them directly.",
+        choices=("locon", "loha", "lokr", "ia3", "dylora", "diag-oft", "boft", "glora", "full", "norm"), show_if=_LYCORIS, network_arg=True)  # fmt: skip
+    preset: str = option("full", "LyCORIS layers", "Which layers are trained; full has more than a LoRA with convolutions.",
+        choices=("full", "full-lin", "attn-mlp", "attn-only", "unet-only", "unet-transformer-only", "unet-convblock-only", "ia3"), show_if=_LYCORIS, network_arg=True)  # fmt: skip
     network_dim: int | None = option(None, "Rank", "Size of the LoRA: 4 to 16 for a subject, more for styles. 4 when empty.", ge=1, le=1024, level="basic")
     network_alpha: float = option(1.0, "Alpha", "The LoRA counts alpha / rank as strong. Half the rank is a common choice.", ge=0, le=10_000)
-    conv_dim: int | None = option(None, "Convolution rank", "Also train the 3x3 convolutions with this rank: better for styles, larger files.", ge=1, le=1024, network_arg=True)
-    conv_alpha: float | None = option(None, "Convolution alpha", "As alpha, for the 3x3 convolutions. 1 when empty.", ge=0, le=10_000, network_arg=True)
+    conv_dim: int | None = option(None, "Convolution rank", "Also train the 3x3 convolutions with this rank: better for styles, larger files. With LyCORIS the rank when empty.", ge=1, le=1024, show_if=_CONV, network_arg=True)
+    conv_alpha: float | None = option(None, "Convolution alpha", "As alpha, for the 3x3 convolutions. 1 when empty, with LyCORIS alpha.", ge=0, le=10_000, show_if=_CONV, network_arg=True)
     network_dropout: float | None = option(None, "Dropout", "Share of the LoRA's inner values left out at each step.", ge=0, lt=1, level="expert")
-    rank_dropout: float | None = option(None, "Rank dropout", "Share of ranks left out at each step.", ge=0, lt=1, level="expert", network_arg=True)
-    module_dropout: float | None = option(None, "Module dropout", "Chance that a module is left out for a step.", ge=0, lt=1, level="expert", network_arg=True)
+    rank_dropout: float | None = option(None, "Rank dropout", "Share of ranks left out at each step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True)
+    module_dropout: float | None = option(None, "Module dropout", "Chance that a module is left out for a step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True)
+    rank_dropout_scale: bool = option(False, "Rescale after rank dropout", "What is left counts more by as much as was left out.", level="expert", show_if=_kinds("locon", "loha", "lokr", "glora", "full"), network_arg=True)
+    scale_weight_norms: float | None = option(None, "Max norm", "After each step no module's change is longer than this; 1 is a good start against over-training.", gt=0, le=10_000, level="expert")
+    dora_wd: bool = option(False, "DoRA", "Trains the lengths of weights and their directions apart: often closer to full fine-tuning, slower.", show_if=_DORA, network_arg=True)
+    wd_on_output: bool = option(True, "DoRA on outputs", "Lengths of rows, as the paper has it; off: of columns.", level="expert", show_if=(("dora_wd", (True,)), *_kinds("locon", "loha", "lokr")), network_arg=True)
+    use_rslora: bool = option(False, "Rank-stabilised", "The LoRA counts alpha / square root of the rank, so high ranks do not fade.", level="expert", show_if=_LORA, network_arg=True)
+    rs_lora: bool = option(False, "Rank-stabilised (LyCORIS)", "The change counts alpha / square root of the rank.", level="expert", show_if=_kinds("locon", "loha", "lokr", "glora"), network_arg=True)
+    unit: int | None = option(None, "DyLoRA unit", "Ranks that are trained together; the rank is a multiple of it. 1 when empty.", ge=1, le=1024, show_if=(("network_module", ("networks.dylora",)),), network_arg=True)
+    enable_all_linear: bool = option(False, "OFT on all linear layers", "Off: only on the attention's own.", show_if=_OFT, network_arg=True)
+    enable_conv: bool = option(False, "OFT on convolutions", "Also turn the weights of resnets and samplers.", show_if=_OFT, network_arg=True)
+    use_tucker: bool = option(False, "Tucker decomposition", "Smaller files for convolutions: a core between two thin parts.", show_if=_kinds("locon", "loha", "lokr"), network_arg=True)
+    use_scalar: bool = option(False, "Trained scalar", "One trained factor in place of a part that starts at 0.", level="expert", show_if=_kinds("locon", "loha", "lokr", "glora"), network_arg=True)
+    factor: int = option(-1, "LoKr factor", "Size of the small matrix; -1 is as even as can be. A small factor means more numbers.", ge=-1, le=4096, show_if=_kinds("lokr"), network_arg=True)
+    full_matrix: bool = option(False, "LoKr without ranks", "The large matrix is trained whole.", level="expert", show_if=_kinds("lokr"), network_arg=True)
+    decompose_both: bool = option(False, "LoKr: both by rank", "The small matrix is a product of two thin ones as well.", level="expert", show_if=_kinds("lokr"), network_arg=True)
+    block_size: int | None = option(None, "LyCORIS DyLoRA unit", "Ranks that are trained together; the ranks are multiples of it. 4 when empty.", ge=1, le=1024, show_if=_kinds("dylora"), network_arg=True)
+    constraint: float | None = option(None, "Limit of the rotation", "Keeps rotations small; 0 or empty leaves them free.", ge=0, le=10_000, show_if=_kinds("diag-oft", "boft"), network_arg=True)
+    rescaled: bool = option(False, "Rotation and lengths", "Also train the length of each output.", show_if=_kinds("diag-oft", "boft"), network_arg=True)
+    train_norm: bool = option(False, "Norm layers too", "Also train the norm layers inside the U-Net's blocks.", show_if=_LYCORIS, network_arg=True)
+    bypass_mode: bool = option(False, "Beside the weights", "Compute the change beside each layer: more exact in half precision, slower in large batches.", level="expert", show_if=_kinds("locon", "loha", "lokr", "ia3", "diag-oft", "boft", "glora", "full"), network_arg=True)
+    block_dims: str | None = option(None, "Ranks by block", "One rank for each block: 25 numbers for SD, 23 for SDXL; 0 leaves a block out.", level="expert", show_if=_BLOCKS, network_arg=True)
+    block_alphas: str | None = option(None, "Alphas by block", "As many numbers as blocks; alpha for all when empty.", level="expert", show_if=_BLOCKS, network_arg=True)
+    conv_block_dims: str | None = option(None, "Convolution ranks by block", "As ranks by block, for the 3x3 convolutions.", level="expert", show_if=_BLOCKS, network_arg=True)
+    conv_block_alphas: str | None = option(None, "Convolution alphas by block", "As alphas by block, for the 3x3 convolutions.", level="expert", show_if=_BLOCKS, network_arg=True)
+    down_lr_weight: str | None = option(
+        None, "Rate of down blocks", "Factors of the learning rate, 12 for SD, 9 for SDXL, or a curve: cosine, sine, linear, reverse_linear, zeros, with +number after it.",
+        level="expert", show_if=_BLOCKS, network_arg=True,
+    )  # fmt: skip
+    mid_lr_weight: str | None = option(None, "Rate of the middle", "One factor for SD, 3 for SDXL.", level="expert", show_if=_BLOCKS, network_arg=True)
+    up_lr_weight: str | None = option(None, "Rate of up blocks", "As for the down blocks, deepest first.", level="expert", show_if=_BLOCKS, network_arg=True)
+    block_lr_zero_threshold: float | None = option(None, "Smallest rate factor", "Blocks whose factor is not above this are left out. 0 when empty.", ge=0, le=1000, level="expert", show_if=_BLOCKS, network_arg=True)
+    loraplus_lr_ratio: float | None = option(None, "LoRA+ ratio", "The weights that start at 0 learn this many times faster; 16 is the paper's (Hayou et al. 2024).", gt=0, le=10_000, level="expert", show_if=_PLUS, network_arg=True)
+    loraplus_unet_lr_ratio: float | None = option(None, "LoRA+ ratio of the U-Net", "LoRA+ ratio when empty.", gt=0, le=10_000, level="expert", show_if=_PLUS, network_arg=True)
+    loraplus_text_encoder_lr_ratio: float | None = option(None, "LoRA+ ratio of the text encoder", "LoRA+ ratio when empty.", gt=0, le=10_000, level="expert", show_if=_PLUS, network_arg=True)
+    base_weights: TextList = option((), "LoRAs to build on", "LoRA files that are merged into the model before training.", level="expert")
+    base_weights_multiplier: TextList = option((), "Their strengths", "One number for each of these files; 1 when left out.", level="expert")
     network_args: TextList = option((), "More network arguments", "key=value pairs, as sd-scripts takes them.", level="expert")
     network_weights: str | None = option(None, "Start from LoRA", "Go on from the weights of this LoRA file.", path="file")
     dim_from_weights: bool = option(False, "Rank from that file", "Take rank and alpha of every module from the file to start from.", level="expert")

@@ -71,6 +71,20 @@ def read_text_list(value: Any) -> Any:
     return tuple(value)
 
 
+def read_face_range(value: Any) -> Any:
+    """'2,4', [2.0, 4.0] -> '2,4': the two numbers as text."""
+    if value in (None, ""):
+        return None
+    parts: list[Any] = value.split(",") if isinstance(value, str) else list(value)
+    try:
+        low, high = (float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise ValueError("expected two numbers, such as 2.0,4.0") from None
+    if not 1 <= low <= high <= 100:
+        raise ValueError("expected two numbers from 1 to 100, the smaller first")
+    return f"{low:g},{high:g}"
+
+
 Resolution = Annotated[
     tuple[int, int] | None,
     BeforeValidator(read_resolution),

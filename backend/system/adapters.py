@@ -9,26 +9,33 @@ from dataclasses import dataclass
 
 from backend.system.headers import Header
 
-_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    # DoRA adds a scale beside LoRA's factors, so it is looked for first.
-    ("DoRA", (".dora_scale", ".lora_magnitude_vector")),
+KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("LoHa", (".hada_w1_a",)),
     ("LoKr", (".lokr_w1", ".lokr_w1_a")),
     ("OFT", (".oft_blocks", ".oft_diag")),
     ("IA3", (".on_input",)),
     ("GLoRA", (".a1.weight",)),
+    # DoRA adds a scale beside the factors of LoRA (and of LoHa and LoKr, which are named above).
+    ("DoRA", (".dora_scale", ".lora_magnitude_vector")),
+    ("LoCon with Tucker decomposition", (".lora_mid.weight",)),
     (
         "LoRA",
         (
             ".lora_down.weight",
             ".lora_up.weight",
             ".lora.down.weight",
+            ".lora.up.weight",
+            ".lora_linear_layer.down.weight",
             ".lora_A.weight",
+            ".lora_B.weight",
             ".lora_A.default.weight",
         ),
     ),
     ("full difference", (".diff",)),
+    ("norm weights (LyCORIS)", (".w_norm",)),
 )
+"""(kind in words, endings of names that only it has). The first match wins: a file may hold several
+kinds, as norm weights beside a LoRA."""
 _DOWN = (
     ".lora_down.weight",
     ".lora.down.weight",
@@ -50,7 +57,7 @@ class Adapter:
 
 def describe(header: Header) -> Adapter | None:
     """The facts of a LoRA file, None when it is something else."""
-    network = _network(header.tensors)
+    network = network_kind(header.tensors)
     if network is None:
         return None
     modules = {_stem(name) for name in header.tensors}
@@ -66,8 +73,9 @@ def describe(header: Header) -> Adapter | None:
     return Adapter(_family(header), details)
 
 
-def _network(names: Collection[str]) -> str | None:
-    for kind, endings in _KINDS:
+def network_kind(names: Collection[str]) -> str | None:
+    """The kind of network that has these names of weights, None when there is none."""
+    for kind, endings in KINDS:
         if any(name.endswith(endings) for name in names):
             return kind
     return None

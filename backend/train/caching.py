@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from backend.data.cache import LatentCache, TextCache, open_store
 from backend.data.fill import Filled, Progress, caption_texts, default_variants, fill_latents, fill_texts
+from backend.data.npz import NpzCaches
 from backend.data.types import DatasetPlan
 from backend.families.base import DiffusionModel
+from backend.families.parts.vae import Vae
 from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.settings import Settings
@@ -76,7 +78,12 @@ def _latents(model: DiffusionModel, plan: DatasetPlan, settings: Settings, watch
     dtype = str(next(model.vae.parameters()).dtype).removeprefix("torch.")
     store = open_store("latents", identity, disk=settings.caching.cache_latents_to_disk)
     cache = LatentCache(
-        store, identity, channels=model.latent_channels, scale=model.scale_factor, dtype=dtype
+        store,
+        identity,
+        channels=model.latent_channels,
+        scale=model.scale_factor,
+        dtype=dtype,
+        npz=_npz(model) if settings.caching.use_npz_caches else None,
     )
     device = next(model.denoiser.parameters()).device
 
@@ -85,9 +92,19 @@ def _latents(model: DiffusionModel, plan: DatasetPlan, settings: Settings, watch
             return model.encode_images(pixels.to(device), noise.to(device))
 
     tell = watch.progress("caching latents", "pictures")
-    filled = fill_latents(plan, cache, encode, settings.caching.vae_batch_size, tell)
+    threads = max(1, settings.dataset.max_data_loader_n_workers)
+    filled = fill_latents(plan, cache, encode, settings.caching.vae_batch_size, tell, threads)
     watch.count_damaged(filled, "pictures")
+    if cache.npz is not None:
+        text = f"{filled.taken} of {filled.total} latents are read from sd-scripts' .npz files"
+        watch.events.emit("note", text=text)
     return cache
+
+
+def _npz(model: DiffusionModel) -> NpzCaches:
+    """sd-scripts' files for this model's family, whose values are samples before scaling."""
+    factor = model.vae.shape.scaling_factor if isinstance(model.vae, Vae) else 1.0
+    return NpzCaches(model.family if isinstance(model.vae, Vae) else "", factor)
 
 
 def _texts(model: DiffusionModel, texts: list[str], settings: Settings, watch: Watch) -> TextCache:

@@ -273,7 +273,10 @@ def _arguments(settings: Settings) -> dict[str, object]:
     options = settings.flat()
     found: dict[str, Any] = dict(item.split("=", 1) for item in settings.network.network_args)
     for key, declared in declarations().items():
-        if declared.info.network_arg and options.get(key) is not None:
+        shown = all(options[other] in wanted for other, wanted in declared.info.show_if)
+        if not declared.info.network_arg or not shown or options[key] is None:
+            continue
+        if options[key] != declared.default or key == "algo":
             found[key] = str(options[key])
     if not found:
         return {}

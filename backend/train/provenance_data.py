@@ -46,9 +46,9 @@ def _of_folders(settings: Settings, dataset: Dataset, processes: int) -> dict[st
         "ss_batch_size_per_device": dataset.batch_size,
         "ss_total_batch_size": total,
         "ss_resolution": dataset.resolution,
-        "ss_color_aug": False,
+        "ss_color_aug": rules.color_aug,
         "ss_flip_aug": rules.flip_aug,
-        "ss_random_crop": False,
+        "ss_random_crop": rules.random_crop,
         "ss_shuffle_caption": rules.shuffle_caption,
         "ss_enable_bucket": dataset.enable_bucket,
         "ss_bucket_no_upscale": dataset.bucket_no_upscale,
@@ -68,7 +68,7 @@ def tag_frequency(pictures: Iterable[Picture]) -> TagFrequency:
     for picture in pictures:
         tags = picture.caption.split(picture.subset.captions.caption_separator or ",")
         names = [tag.strip().lower() for tag in tags]
-        found.setdefault(picture.subset.image_dir.name, Counter()).update(name for name in names if name)
+        found.setdefault(_name(picture.subset), Counter()).update(name for name in names if name)
     return {folder: dict(counts) for folder, counts in found.items()}
 
 
@@ -76,7 +76,7 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
     low, high = _bucket_range(dataset)
     filters = {subset.resize_interpolation for subset in dataset.subsets}
     return {
-        "is_dreambooth": True,
+        "is_dreambooth": not any(subset.metadata_file for subset in dataset.subsets),
         "batch_size_per_device": dataset.batch_size,
         "num_train_images": sum(p.repeats for p in dataset.pictures if not p.subset.is_reg),
         "num_reg_images": sum(p.repeats for p in dataset.pictures if p.subset.is_reg),
@@ -96,9 +96,9 @@ def _subset(subset: Subset, dataset: Dataset) -> dict[str, Any]:
     return {
         "img_count": _count(subset, dataset),
         "num_repeats": subset.num_repeats,
-        "color_aug": False,
+        "color_aug": subset.color_aug,
         "flip_aug": subset.flip_aug,
-        "random_crop": False,
+        "random_crop": subset.random_crop,
         "shuffle_caption": rules.shuffle_caption,
         "keep_tokens": rules.keep_tokens,
         "keep_tokens_separator": rules.keep_tokens_separator,
@@ -111,6 +111,11 @@ def _subset(subset: Subset, dataset: Dataset) -> dict[str, Any]:
         "class_tokens": subset.class_tokens,
         "is_reg": subset.is_reg,
     }
+
+
+def _name(subset: Subset) -> str:
+    """What a subset is called: its metadata file, else its folder."""
+    return (subset.metadata_file or subset.image_dir).name
 
 
 def _count(subset: Subset, dataset: Dataset) -> int:
@@ -144,8 +149,8 @@ def _folders(subsets: Iterable[tuple[Subset, Dataset]]) -> dict[str, dict[str, i
     """Folder name -> repeats and pictures; a name met again becomes "name (2)"."""
     found: dict[str, dict[str, int]] = {}
     for subset, dataset in subsets:
-        name, number = subset.image_dir.name, 2
+        name, number = _name(subset), 2
         while name in found:
-            name, number = f"{subset.image_dir.name} ({number})", number + 1
+            name, number = f"{_name(subset)} ({number})", number + 1
         found[name] = {"n_repeats": subset.num_repeats, "img_count": _count(subset, dataset)}
     return found

@@ -327,12 +327,11 @@ class TestSave:
         self, tiny: StableDiffusion1, tmp_path: Path, monkeypatch
     ) -> None:
         from backend.errors import RunFault
-        from backend.families import store
 
         def full(_: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(store.os, "fsync", full)
+        monkeypatch.setattr("backend.wholefile.os.fsync", full)
         (tmp_path / "out.safetensors").write_bytes(b"old")
         with pytest.raises(RunFault, match="no space left"):
             tiny.save(tmp_path / "out.safetensors", torch.float16)

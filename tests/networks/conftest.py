@@ -27,6 +27,10 @@ class Model:
     def sites(self) -> list[Site]:
         return [*_text_sites(self.text), *_unet_sites(self.unet)]
 
+    def everything(self) -> list[Site]:
+        """With what LyCORIS trains besides: edges, time embedding, norm layers."""
+        return [*self.sites(), *_further_sites(self.unet)]
+
     def __call__(self, seed: int = 0) -> tuple[Tensor, Tensor]:
         """U-Net output and text output for fixed inputs; the U-Net sees the text."""
         draw = torch.Generator().manual_seed(seed)
@@ -55,6 +59,19 @@ def _unet_sites(unet: nn.Module) -> Iterator[Site]:
             for word, container in containers.items():
                 if f".{word}." in path:
                     yield Site("unet_" + path.replace(".", "_"), "unet", container, module)
+
+
+def _further_sites(unet: nn.Module) -> Iterator[Site]:
+    for path, module in unet.named_modules():
+        container = {"attentions": "attention_norm", "resnets": "resnet_norm"}
+        found = [kind for word, kind in container.items() if f".{word}." in path]
+        name = "unet_" + path.replace(".", "_")
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm)) and found:
+            yield Site(name, "unet", found[0], module)
+        elif path in ("conv_in", "conv_out"):
+            yield Site(name, "unet", "edge", module)
+        elif path.startswith("time_embedding.linear"):
+            yield Site(name, "unet", "time", module)
 
 
 def build(channels: tuple[int, ...], width: int, inner: int, vocabulary: int) -> Model:

@@ -110,18 +110,10 @@ def test_linear_weights_fit_a_1x1_convolution_and_the_reverse(model, trained):
 @pytest.mark.parametrize(
     ("names", "kind"),
     [
-        (["lora_unet_x.hada_w1_a", "lora_unet_x.alpha"], "LoHa"),
-        (["lora_unet_x.lokr_w1", "lora_unet_x.lokr_w2_a"], "LoKr"),
-        (["oft_unet_x.oft_blocks"], "OFT"),
-        (["lora_unet_x.lora_down.weight", "lora_unet_x.lora_up.weight", "lora_unet_x.dora_scale"], "DoRA"),
-        (["lora_unet_x.lora_down.weight", "lora_unet_x.lora_mid.weight"], "Tucker"),
-        (["lora_unet_x.a1.weight"], "GLoRA"),
-        (["lora_unet_x.on_input", "lora_unet_x.weight"], "IA3"),
-        (["lora_unet_x.diff"], "full difference"),
-        (["lora_unet_x.w_norm", "lora_unet_x.lora_down.weight"], "norm"),
         (["lllite_unet_x.down.0.weight"], "ControlNet-LLLite"),
         (["emb_params"], "textual inversion embedding"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "base model"),
+        (["lora_unet_x.lora_down.weight", "lora_unet_x.t_lora"], "lora_unet_x.t_lora"),
         (["something.else"], "something.else"),
         ([], "no tensors"),
     ],
@@ -129,6 +121,25 @@ def test_linear_weights_fit_a_1x1_convolution_and_the_reverse(model, trained):
 def test_other_kinds_are_refused_by_name(model, names, kind):
     with pytest.raises(InputError, match=kind):
         from_weights({name: torch.zeros(2, 2) for name in names}, model.sites())
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["lora_unet_x.hada_w1_a", "lora_unet_x.alpha", "lora_unet_x.dora_scale"], "LoHa"),
+        (["lora_unet_x.lokr_w1", "lora_unet_x.lokr_w2_a"], "LoKr"),
+        (["oft_unet_x.oft_blocks"], "OFT"),
+        (["lora_unet_x.lora_down.weight", "lora_unet_x.lora_up.weight", "lora_unet_x.dora_scale"], "DoRA"),
+        (["lora_unet_x.lora_down.weight", "lora_unet_x.lora_mid.weight"], "LoCon with Tucker decomposition"),
+        (["lora_unet_x.a1.weight"], "GLoRA"),
+        (["lora_unet_x.on_input", "lora_unet_x.weight"], "IA3"),
+        (["lora_unet_x.diff"], "full difference"),
+        (["lora_unet_x.w_norm", "lora_unet_x.lora_down.weight"], "LoRA"),
+        (["lora_unet_x.w_norm"], "norm weights (LyCORIS)"),
+    ],
+)
+def test_kinds_by_their_names(names, kind):
+    assert kind_of(names) == kind
 
 
 def test_kind_of_a_lora():

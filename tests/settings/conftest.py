@@ -9,6 +9,7 @@ from backend.settings.declare import Declared
 COMPANIONS: dict[str, dict[str, Any]] = {
     "dim_from_weights": {"network_weights": "lora.safetensors"},
     "adaptive_noise_scale": {"noise_offset": 0.1},
+    "base_weights_multiplier": {"base_weights": ["a.safetensors", "b.safetensors"]},
     "scale_v_pred_loss_like_noise_pred": {"v_parameterization": True},
 }
 """Options that a rule allows only together with others."""
@@ -26,6 +27,12 @@ def other_value(declared: Declared) -> Any:
         return 0.25
     if declared.info.path:
         return "/data/my pictures/日本語 #1 [x] 'q' %.file"
-    special = {"optimizer_args": ["weight_decay=0.05", "betas=.9,.99"], "output_name": "Mein Größter_1"}
+    special = {
+        "base_weights": ["/data/my LoRAs/日本語.safetensors", "b.safetensors"],
+        "base_weights_multiplier": ["0.5", "1"],
+        "optimizer_args": ["weight_decay=0.05", "betas=.9,.99"],
+        "output_name": "Mein Größter_1",
+        "face_crop_aug_range": "2,4.5",
+    }
     by_kind = {"text": 'two lines\n"quoted" \\ 日本語 $HOME', "resolution": "512,768", "steps": 0.1}
     return special.get(declared.key) or by_kind[declared.kind]

@@ -20,6 +20,8 @@ LORA = (
     "--save_every_n_epochs=1 --network_module=networks.lora"
 )
 
+DIMS = "2,4,4,4,8,8,8,8,12,12,12,12,16,12,12,12,12,8,8,8,8,4,4,4,2"
+
 
 def parse(line: str, complete: bool = True) -> Settings:
     return parse_command_line(shlex.split(line), complete=complete).settings
@@ -52,6 +54,50 @@ def test_the_line_of_the_handbook() -> None:
     ("more", "wanted"),
     [
         ('--network_args "conv_dim=4"', {"conv_dim": 4}),
+        (
+            "--network_module=networks.dylora --network_dim=32 --network_alpha=16 "
+            '--network_args "conv_dim=32" "conv_alpha=16" "unit=8"',
+            {
+                "network_module": "networks.dylora",
+                "network_dim": 32,
+                "network_alpha": 16.0,
+                "conv_dim": 32,
+                "conv_alpha": 16.0,
+                "unit": 8,
+            },
+        ),
+        (
+            '--network_args "block_lr_zero_threshold=0.1" "down_lr_weight=sine+.5" "mid_lr_weight=1.5" "up_lr_weight=cosine+.5"',
+            {
+                "block_lr_zero_threshold": 0.1,
+                "down_lr_weight": "sine+.5",
+                "mid_lr_weight": "1.5",
+                "up_lr_weight": "cosine+.5",
+            },
+        ),
+        (
+            f'--network_args "block_dims={DIMS}" "conv_block_dims={DIMS}"',
+            {"block_dims": DIMS, "conv_block_dims": DIMS},
+        ),
+        (
+            '--network_module=lycoris.kohya --network_args "algo=lora" "conv_dim=1" "use_cp=True" "dora_wd=True" '
+            '"bypass_mode=True" "use_scalar=False" "constraint=None"',
+            {
+                "network_module": "lycoris.kohya",
+                "conv_dim": 1,
+                "use_tucker": True,
+                "dora_wd": True,
+                "bypass_mode": True,
+            },
+        ),
+        (
+            "--base_weights a.safetensors 'b c.safetensors' --base_weights_multiplier 0.5 1 --scale_weight_norms=1",
+            {
+                "base_weights": ["a.safetensors", "b c.safetensors"],
+                "base_weights_multiplier": ["0.5", "1"],
+                "scale_weight_norms": 1.0,
+            },
+        ),
         ('--network_args "conv_dim=4" "conv_alpha=1"', {"conv_dim": 4, "conv_alpha": 1.0}),
         (
             '--optimizer_type=adafactor --optimizer_args "relative_step=True" "scale_parameter=True" "warmup_init=True"',
@@ -171,7 +217,7 @@ def test_another_name_is_told() -> None:
         ("stray --seed 1", "'stray' belongs to no option", ""),
         ("--network_args conv_dim", "network_args: 'conv_dim' is not of the form key=value", ""),
         ("--network_args conv_dims=4", "network_args: unknown key conv_dims", "Did you mean conv_dim?"),
-        ("--network_args unit=4", "network_args: unknown key unit", "known are conv_dim"),
+        ("--network_args colour=4", "network_args: unknown key colour", "known are algo"),
         ("--network_args conv_dim=x", "conv_dim: expected a whole number, got text ('x')", ""),
         ("--network_args conv_dim=4 --conv_dim=8", "conv_dim is given twice", ""),
         ("--optimizer_args weight_decay", "optimizer_args: 'weight_decay' is not of the form key=value", ""),
@@ -182,8 +228,8 @@ def test_another_name_is_told() -> None:
             "Did you mean weight_decay?",
         ),
         (
-            "--network_module=networks.dylora",
-            "network_module: text ('networks.dylora') is not one of: networks.lora",
+            "--network_module=networks.dilora",
+            "network_module: text ('networks.dilora') is not one of: networks.lora, networks.lora_fa",
             "",
         ),
         ("--learning_rate -1e-4", "learning_rate: -0.0001 is out of range; allowed: 0 to 100", ""),

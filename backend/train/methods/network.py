@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def network_spec(settings: Settings) -> NetworkSpec:
 def network_arguments(settings: Settings) -> dict[str, str]:
     """What sd-scripts takes as ``--network_args`` and the chosen network can use, as text."""
     values = settings.flat()
-    found: dict[str, str] = {}
+    found = dict(item.split("=", 1) for item in settings.network.network_args)
     for key, declared in declarations().items():
         shown = all(values[other] in wanted for other, wanted in declared.info.show_if)
         is_field = key in NetworkSpec.__dataclass_fields__
@@ -170,11 +171,26 @@ def network_arguments(settings: Settings) -> dict[str, str]:
 def merge_base_weights(settings: Settings, model: DiffusionModel) -> None:
     """Add the effect of ``base_weights`` to the model, before anything is trained or cached."""
     section = settings.network
-    factors = [float(text) for text in section.base_weights_multiplier]
+    factors = _factors(section.base_weights_multiplier, len(section.base_weights))
     for index, name in enumerate(section.base_weights):
         weights = networks.read_lora(Path(name).expanduser())[0]
         modules = [*model.adapter_modules(), *model.further_modules()]
-        networks.from_weights(weights, modules).merge(factors[index] if index < len(factors) else 1.0)
+        networks.from_weights(weights, modules).merge(factors[index])
+
+
+def _factors(texts: Sequence[str], count: int) -> list[float]:
+    """One factor for each file: 1 for those that have none."""
+    try:
+        factors = [float(text) for text in texts]
+    except ValueError:
+        factors = [math.nan]
+    if len(factors) > count or not all(map(math.isfinite, factors)):
+        raise InputError(
+            f"base_weights_multiplier: expected up to {count} numbers, got {' '.join(texts)}",
+            next="give one number for each file of base_weights",
+            key="base_weights_multiplier",
+        )
+    return factors + [1.0] * (count - len(factors))
 
 
 def title_of(settings: Settings) -> str:

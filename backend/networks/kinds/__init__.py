@@ -1,0 +1,1 @@
+"""The kinds of adapters by their own names; what a network chooses among."""
