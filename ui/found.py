@@ -104,9 +104,8 @@ class Finder:
         data = settings.dataset
         if not data.train_data_dir and not data.dataset_config:
             return None
-        key = json.dumps(
-            [settings.dataset.model_dump(), settings.loss.prior_loss_weight], default=str, sort_keys=True
-        )
+        parts = (settings.dataset, settings.caching, settings.loss)
+        key = json.dumps([part.model_dump() for part in parts], default=str, sort_keys=True)
         seen = self._plans.get(key)
         if seen is None or time.monotonic() - seen[0] > _FRESH:
             seen = (time.monotonic(), _planned(settings))

@@ -66,6 +66,7 @@ def cover(size: Size, bucket: Size) -> Size:
     return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
 
 
+@lru_cache(maxsize=8192)
 def assign(size: Size, rules: BucketRules) -> Geometry:
     """How a picture of ``size`` becomes its bucket; the cut is from the centre."""
     if not rules.enable_bucket:

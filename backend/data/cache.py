@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backend import keyed
 from backend.data.facts import FileFacts, default_facts
 from backend.data.images import DECODER
+from backend.data.npz import NpzCaches
 from backend.data.store import Entry, FolderStore, MemoryStore, TensorStore
 from backend.data.types import Picture
 from backend.system import paths
+
+MaskArray = NDArray[np.uint8]
 
 
 def content_key(*parts: Any) -> str:
@@ -57,11 +63,14 @@ class LatentCache:
         scale: int = 8,
         dtype: str = "float32",
         facts: FileFacts | None = None,
+        npz: NpzCaches | None = None,
     ) -> None:
         self.store, self.vae, self.dtype = store, vae, dtype
         self.channels, self.scale = channels, scale
         self.facts = facts or default_facts()
+        self.npz = npz
         self._keys: dict[Any, str] = {}
+        self._taken: dict[str, Path] = {}
 
     def key(self, picture: Picture, flip: bool) -> str:
         """The key, worked out once: a picture changed or removed later does not disturb a run.
@@ -77,14 +86,62 @@ class LatentCache:
             self._keys[picture.path, how] = known
         return known
 
+    def mask_key(self, picture: Picture) -> str:
+        """The key of a picture's mask. Raises OSError as :meth:`key` does."""
+        g = picture.geometry
+        path = picture.mask_path or picture.path
+        how = (g.resized, g.bucket, g.crop, picture.mask_path is None)
+        known = self._keys.get(("mask", path, how))
+        if known is None:
+            known = content_key("mask", DECODER, self.facts.content(path), how)
+            self._keys["mask", path, how] = known
+        return known
+
+    def take(self, picture: Picture, flip: bool) -> bool:
+        """Use sd-scripts' latents of a picture for as long as this object lives, where there are any.
+
+        They are not copied into the store, since nothing says that they are of the same VAE.
+        """
+        found = self.npz.find(picture, flip, self.shape(picture)) if self.npz else None
+        if found is None or self.npz is None or self.npz.read(found, flip) is None:
+            return False
+        self._taken[self.key(picture, flip)] = found
+        return True
+
+    @property
+    def taken(self) -> int:
+        """Latents that are read from sd-scripts' files."""
+        return len(self._taken)
+
     def shape(self, picture: Picture) -> tuple[int, int, int]:
         """(C, h, w) of a picture's latents."""
         width, height = picture.geometry.bucket
         return self.channels, height // self.scale, width // self.scale
 
     def get(self, picture: Picture, flip: bool) -> Tensor | None:
-        entry = self.store.get(self.key(picture, flip))
+        key = self.key(picture, flip)
+        if self.npz is not None and key in self._taken:
+            return self.npz.read(self._taken[key], flip)
+        entry = self.store.get(key)
         return None if entry is None else entry["latents"]
+
+    def mask(self, picture: Picture) -> MaskArray | None:
+        """A picture's mask (H, W) uint8, not mirrored, empty when it is whole; None when it is lacking."""
+        entry = self.store.get(self.mask_key(picture))
+        if entry is None:
+            return None
+        packed = entry["mask"].numpy().tobytes()
+        width, height = picture.geometry.bucket
+        values = np.frombuffer(zlib.decompress(packed), np.uint8) if packed else np.empty(0, np.uint8)
+        return values.reshape(height, width) if packed else values
+
+    @staticmethod
+    def mask_entry(mask: MaskArray | None) -> Entry:
+        """What is kept of a mask, None for a whole one: masks are mostly plain, so they pack well."""
+        if mask is None:
+            return {"mask": torch.empty(0, dtype=torch.uint8)}
+        packed = zlib.compress(np.ascontiguousarray(mask).tobytes(), 1)
+        return {"mask": torch.frombuffer(bytearray(packed), dtype=torch.uint8)}
 
     def noise(self, picture: Picture, flip: bool) -> Tensor:
         """The draw that picks the sample of the VAE's posterior, (C, h, w)."""

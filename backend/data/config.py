@@ -15,8 +15,8 @@ from typing import Any, cast
 from backend.data import positions, schema
 from backend.data.report import Report, listing
 from backend.data.schema import KEYS
-from backend.data.specs import CAPTION_KEYS, DatasetSpec, Defaults, Levels, bucket_rules, make_subset
-from backend.data.types import DatasetPlan, Subset
+from backend.data.specs import CAPTION_KEYS, DatasetSpec, Defaults, Levels, make_dataset, make_subset
+from backend.data.types import Dataset, DatasetPlan, Subset
 
 SUFFIXES = (".toml", ".json")
 
@@ -108,16 +108,35 @@ class _Reader:
                 next="Add a [[datasets.subsets]] table with image_dir below it.",
                 key="dataset_config",
             )
+        self._check_kinds(found, where)
         subsets: list[Subset] = []
         for i, values in enumerate(found):
             subset = self._subset(values, (*where, "subsets", i), own, general)
             if subset is not None:
                 subsets.append(subset)
         levels = Levels(self.defaults, own, general)
-        rules = bucket_rules(levels, self.report, self._where(where))
-        if not subsets:
-            return None
-        return DatasetSpec(rules, levels.get("batch_size"), self._unique(subsets, where))
+        spec = make_dataset(levels, self._unique(subsets, where), self.report, self._where(where))
+        return spec if subsets else None
+
+    def _check_kinds(self, tables: list[dict[str, Any]], where: positions.Path) -> None:
+        """All subsets of a dataset have a metadata file or none; with control pictures, all have some."""
+        kinds = ["metadata_file" in table for table in tables]
+        if any(kinds) and not all(kinds):
+            self.report.problem(
+                "Subsets with and without metadata_file cannot be mixed in one dataset.",
+                where=self._where((*where, "subsets", kinds.index(False))),
+                next="Put them into two [[datasets]].",
+                key="dataset_config",
+            )
+        for i, table in enumerate(tables):
+            if self.defaults.control and "conditioning_data_dir" not in table:
+                self.report.problem(
+                    "A subset has no conditioning_data_dir.",
+                    where=self._where((*where, "subsets", i)),
+                    why="What is trained learns from a second picture beside each picture.",
+                    next='Name the folder of those pictures: conditioning_data_dir = "...".',
+                    key="dataset_config",
+                )
 
     def _subset(
         self,
@@ -141,8 +160,14 @@ class _Reader:
             )
             return None
         masks = self._masks(own, where)
-        if "image_dir" not in own:
-            if "image_dir" not in table and "metadata_file" not in table:
+        metadata = None
+        if "metadata_file" in own:
+            metadata = self._place(own["metadata_file"], (*where, "metadata_file"), file=True)
+            self._refuse_beside(own, ("is_reg", "conditioning_data_dir"), "metadata_file", where)
+            if metadata is None:
+                return None
+        if "image_dir" not in own and metadata is None:
+            if "image_dir" not in table:
                 self.report.problem(
                     "A subset has no image_dir.",
                     where=self._where(where),
@@ -150,7 +175,9 @@ class _Reader:
                     next='Name the folder of its pictures: image_dir = "...".',
                 )
             return None
-        image_dir = self._folder(own["image_dir"], (*where, "image_dir"))
+        image_dir = metadata.parent if metadata else None
+        if "image_dir" in own:
+            image_dir = self._place(own["image_dir"], (*where, "image_dir"))
         if image_dir is None:
             return None
         return make_subset(
@@ -160,6 +187,7 @@ class _Reader:
             is_reg=bool(own.get("is_reg")),
             alpha_mask=bool(levels.get("alpha_mask")) and masks is None,
             masks=masks,
+            metadata=metadata,
         )
 
     def _masks(self, own: Mapping[str, Any], where: positions.Path) -> Path | None:
@@ -167,31 +195,36 @@ class _Reader:
         if "conditioning_data_dir" not in own:
             return None
         place = (*where, "conditioning_data_dir")
-        if not self.defaults.masked_loss:
+        if not self.defaults.masked_loss and not self.defaults.control:
             self.report.problem(
                 "conditioning_data_dir holds masks here, which need masked_loss.",
                 where=self._where(place),
                 next="Switch masked_loss on, or remove the key.",
                 key="masked_loss",
             )
-        for other in ("is_reg", "alpha_mask"):
+        self._refuse_beside(own, ("is_reg", "alpha_mask"), "conditioning_data_dir", where)
+        return self._place(own["conditioning_data_dir"], place)
+
+    def _refuse_beside(
+        self, own: Mapping[str, Any], others: tuple[str, ...], name: str, where: positions.Path
+    ) -> None:
+        for other in others:
             if own.get(other):
                 self.report.problem(
-                    f"{other} and conditioning_data_dir cannot stand in one subset.",
+                    f"{other} and {name} cannot stand in one subset.",
                     where=self._where((*where, other)),
                     next="Remove one of them.",
                     key="dataset_config",
                 )
-        return self._folder(own["conditioning_data_dir"], place)
 
     def _unique(self, subsets: list[Subset], where: positions.Path) -> tuple[Subset, ...]:
         """Without folders named twice; the first stays."""
-        kept: dict[tuple[Path, Path | None], Subset] = {}
+        kept: dict[tuple[Path | None, ...], Subset] = {}
         for subset in subsets:
-            place = (subset.image_dir, subset.conditioning_data_dir)
+            place = (subset.metadata_file or subset.image_dir, subset.conditioning_data_dir)
             if place in kept:
                 self.report.note(
-                    f"{subset.image_dir} stands twice in one dataset and is used once, as first written.",
+                    f"{place[0]} stands twice in one dataset and is used once, as first written.",
                     where=self._where(where),
                 )
             kept.setdefault(place, subset)
@@ -234,7 +267,20 @@ class _Reader:
                 key="dataset_config",
             )
             return False
-        return True
+        return name != "custom_attributes" or self._attributes_fit(checked, place)
+
+    def _attributes_fit(self, table: dict[str, Any], place: positions.Path) -> bool:
+        unknown = [name for name in table if name not in schema.ATTRIBUTES]
+        for name in unknown:
+            self._unknown(name, (*place, name), tuple(schema.ATTRIBUTES), "in custom_attributes")
+        wrong = [name for name in schema.ATTRIBUTES if not isinstance(table.get(name, True), bool)]
+        for name in wrong:
+            self.report.problem(
+                f"custom_attributes.{name}: expected true or false.",
+                where=self._where((*place, name)),
+                key="dataset_config",
+            )
+        return not unknown and not wrong
 
     def _array(self, value: Any, where: positions.Path) -> list[dict[str, Any]]:
         name = ".".join(part for part in where if isinstance(part, str))
@@ -248,20 +294,21 @@ class _Reader:
             )
         return [item for item in items if isinstance(item, dict)]
 
-    def _folder(self, text: str, where: positions.Path) -> Path | None:
-        """A folder named in the file: beside the file first, then below the working directory."""
+    def _place(self, text: str, where: positions.Path, file: bool = False) -> Path | None:
+        """A folder (or file) named in the file: beside it first, then below the working directory."""
         given = Path(text.strip()).expanduser()
         tried = list(dict.fromkeys([self.path.parent.resolve() / given, Path.cwd() / given]))
-        found = next((place for place in tried if place.is_dir()), None)
+        found = next((place for place in tried if (place.is_file() if file else place.is_dir())), None)
         if found is not None:
             return found.resolve()
-        is_file = any(place.is_file() for place in tried)
-        what = "is a file; a folder is needed" if is_file else "was not found"
+        there = any(place.exists() for place in tried)
+        wrong = "is a folder; a file is needed" if file else "is a file; a folder is needed"
+        what = wrong if there else "was not found"
         self.report.problem(
             f"{where[-1]} {what}: {given}",
             where=self._where(where),
             key="dataset_config",
-            why="" if is_file or len(tried) == 1 else f"Looked for {' and '.join(map(str, tried))}.",
+            why="" if there or len(tried) == 1 else f"Looked for {' and '.join(map(str, tried))}.",
             next=_did_you_mean(tried[0]),
         )
         return None
@@ -300,6 +347,7 @@ def dataset_toml(plan: DatasetPlan) -> str:
 
     datasets = [
         {
+            **_validation_table(dataset),
             "resolution": list(dataset.resolution),
             "batch_size": dataset.batch_size,
             "enable_bucket": dataset.enable_bucket,
@@ -314,10 +362,18 @@ def dataset_toml(plan: DatasetPlan) -> str:
     return tomlkit.dumps({"datasets": datasets})
 
 
+def _validation_table(dataset: Dataset) -> dict[str, Any]:
+    table: dict[str, Any] = {"validation_split": dataset.validation_split}
+    if dataset.validation_seed is not None:
+        table["validation_seed"] = dataset.validation_seed
+    return table
+
+
 def _subset_table(subset: Subset) -> dict[str, Any]:
     masks = subset.conditioning_data_dir
     table: dict[str, Any] = {
         "image_dir": str(subset.image_dir),
+        "metadata_file": str(subset.metadata_file) if subset.metadata_file else None,
         "conditioning_data_dir": str(masks) if masks else None,
         "num_repeats": subset.num_repeats,
         "class_tokens": subset.class_tokens,
@@ -325,6 +381,10 @@ def _subset_table(subset: Subset) -> dict[str, Any]:
         "is_reg": subset.is_reg or None,
         "alpha_mask": None if masks else subset.alpha_mask,
         "flip_aug": subset.flip_aug,
+        "color_aug": subset.color_aug,
+        "random_crop": subset.random_crop,
+        "face_crop_aug_range": list(subset.face_crop_aug_range) if subset.face_crop_aug_range else None,
+        "custom_attributes": dict(subset.custom_attributes) or None,
         "resize_interpolation": subset.resize_interpolation,
         "prior_loss_weight": float(subset.prior_loss_weight),
         **{name: getattr(subset.captions, name) for name in CAPTION_KEYS},

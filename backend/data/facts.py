@@ -1,7 +1,7 @@
 """What is known of files that have not changed: the hash of their bytes, and that they decode.
 
 A file is the same while its path, size and time of change are. The facts are kept in one text
-file of appended lines (hash with + when decoded, size, time, path), so that several processes can
+file of appended lines (hash with what is known, size, time, path), so that several processes can
 add to it; a damaged line is passed over.
 """
 
@@ -12,10 +12,14 @@ import os
 import threading
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from backend.system import paths
 
 _FILE_BUFFER = 1 << 20
+
+Known = Literal["+", "p", "m"]
+"""Decoded without fault; the same with a colour profile that is broken; decoded as a mask."""
 
 
 class FileFacts:
@@ -28,7 +32,7 @@ class FileFacts:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._known: dict[str, str] = {}
-        self._decoded: set[str] = set()
+        self._decoded: dict[str, str] = {}
         self._new: list[str] = []
         self._lock = threading.Lock()
         self._load()
@@ -37,15 +41,19 @@ class FileFacts:
         """BLAKE2b (128 bits, hexadecimal) of the file's bytes. Raises OSError."""
         stamp = self._stamp(path)
         known = self._known.get(stamp)
-        return known or self._add(stamp, _hash_file(path), decoded=False)
+        return known or self._add(stamp, _hash_file(path))
 
     def decodes(self, path: str | os.PathLike[str]) -> bool:
         """True when this very file was decoded without fault before. Raises OSError."""
-        return self._stamp(path) in self._decoded
+        return self.decoded_as(path) is not None
 
-    def set_decoded(self, path: str | os.PathLike[str], data: bytes) -> None:
+    def decoded_as(self, path: str | os.PathLike[str]) -> str | None:
+        """What was found when this very file was decoded; None when it was not yet. Raises OSError."""
+        return self._decoded.get(self._stamp(path))
+
+    def set_decoded(self, path: str | os.PathLike[str], data: bytes, known: Known = "+") -> None:
         """Remember a file whose bytes were just read and decoded without fault."""
-        self._add(self._stamp(path), _digest(data), decoded=True)
+        self._add(self._stamp(path), _digest(data), known)
 
     def save(self) -> None:
         """Append what was learnt to the file."""
@@ -60,12 +68,12 @@ class FileFacts:
         except OSError:
             return
 
-    def _add(self, stamp: str, digest: str, *, decoded: bool) -> str:
+    def _add(self, stamp: str, digest: str, known: Known | None = None) -> str:
         with self._lock:
             self._known[stamp] = digest
-            if decoded:
-                self._decoded.add(stamp)
-            self._new.append(f"{digest}{'+' if decoded else '-'}\t{stamp}\n")
+            if known:
+                self._decoded[stamp] = known
+            self._new.append(f"{digest}{known or '-'}\t{stamp}\n")
         return digest
 
     def _load(self) -> None:
@@ -78,8 +86,8 @@ class FileFacts:
             digest, _, stamp = line.partition("\t")
             if len(digest) == 33 and stamp.count("\t") == 2:
                 self._known[stamp] = digest[:32]
-                if digest[32] == "+":
-                    self._decoded.add(stamp)
+                if digest[32] in "+pm":
+                    self._decoded[stamp] = digest[32]
 
     @staticmethod
     def _stamp(path: str | os.PathLike[str]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from backend import keyed
 from backend.data import captions
 from backend.data.cache import LatentCache, TextCache
-from backend.data.loader import ahead, bucket_groups, caption_at, load_pixels
+from backend.data.loader import ahead, bucket_groups, caption_at, has_mask, load_mask, load_pixels
 from backend.data.store import Entry
 from backend.data.types import DatasetPlan, Picture
 from backend.errors import RunFault
@@ -31,6 +31,8 @@ class Filled:
     computed: int
     damaged: int
     """Entries that were there but damaged, and were computed again."""
+    taken: int = 0
+    """Latents that are read from sd-scripts' files."""
 
 
 def fill_latents(
@@ -69,7 +71,29 @@ def fill_latents(
     finally:
         cache.store.put(pending)
         cache.facts.save()
-    return Filled(total, computed, cache.store.damaged - damaged_before)
+    _fill_masks(plan, cache, threads)
+    cache.store.compact()
+    return Filled(total, computed, cache.store.damaged - damaged_before, cache.taken)
+
+
+def _fill_masks(plan: DatasetPlan, cache: LatentCache, threads: int) -> None:
+    """Keep the masks that are lacking, so that no picture is decoded while training."""
+    lacking: dict[str, Picture] = {}
+    for _, pictures in bucket_groups(plan):
+        for picture in filter(has_mask, pictures):
+            key = cache.mask_key(picture)
+            if key not in lacking and not cache.store.has(key):
+                lacking[key] = picture
+    pending: dict[str, Entry] = {}
+    try:
+        for key, mask in zip(lacking, ahead(lacking.values(), load_mask, threads), strict=True):
+            pending[key] = cache.mask_entry(mask)
+            if len(pending) >= _PACK:
+                cache.store.put(pending)
+                pending = {}
+    finally:
+        cache.store.put(pending)
+        cache.facts.save()
 
 
 _Item = tuple[Picture, bool, str]
@@ -84,7 +108,7 @@ def _lacking(plan: DatasetPlan, cache: LatentCache) -> tuple[list[list[_Item]], 
         for picture in pictures:
             for flip in (False, True) if picture.subset.flip_aug else (False,):
                 key = cache.key(picture, flip)
-                if key not in seen and not cache.store.has(key):
+                if key not in seen and not cache.store.has(key) and not cache.take(picture, flip):
                     group.append((picture, flip, key))
                 seen.add(key)
         if group:
@@ -160,6 +184,7 @@ def fill_texts(
             tell(done + i + len(batch), len(wanted))
     finally:
         cache.store.put(pending)
+    cache.store.compact()
     return Filled(len(wanted), len(lacking), cache.store.damaged - damaged_before)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backend.data.headers import EXTENSIONS, UNSUPPORTED
 from backend.data.report import Report, count, listing
-from backend.data.specs import DatasetSpec, Defaults, Levels, bucket_rules, make_subset
+from backend.data.specs import DatasetSpec, Defaults, Levels, make_dataset, make_subset
 from backend.data.types import Subset
 
 _NUMBERED = re.compile(r"^(\d+)(?:_(.*))?$", re.DOTALL)
@@ -58,8 +58,32 @@ def read_folders(defaults: Defaults, report: Report) -> list[DatasetSpec]:
             subsets += _subsets(Path(given.strip()).expanduser(), key, is_reg, defaults, report)
     if not any(not subset.is_reg for subset in subsets):
         return []
-    levels = Levels(defaults)
-    return [DatasetSpec(bucket_rules(levels, report), settings.train_batch_size, tuple(subsets))]
+    return [make_dataset(Levels(defaults), tuple(subsets), report)]
+
+
+def read_metadata(defaults: Defaults, report: Report) -> list[DatasetSpec]:
+    """One dataset of the settings' metadata file; its pictures lie in the picture folder."""
+    settings = defaults.settings
+    path = Path((settings.in_json or "").strip()).expanduser().resolve()
+    given = (settings.train_data_dir or "").strip()
+    folder = Path(given).expanduser().resolve() if given else path.parent
+    if not path.is_file():
+        what = "is a folder; a metadata file is needed" if path.is_dir() else "was not found"
+        report.problem(f"{path} {what}.", key="in_json", next="Choose a .json or .jsonl file.")
+    elif not folder.is_dir():
+        report.problem(f"Folder not found: {folder}", key="train_data_dir")
+    else:
+        levels = Levels(defaults)
+        subset = make_subset(
+            levels,
+            folder,
+            class_tokens=settings.class_tokens,
+            is_reg=False,
+            alpha_mask=settings.alpha_mask,
+            metadata=path,
+        )
+        return [make_dataset(levels, (subset,), report)]
+    return []
 
 
 def _subsets(folder: Path, key: str, is_reg: bool, defaults: Defaults, report: Report) -> list[Subset]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.data import caption_files
 from backend.data.buckets import BucketRules, assign, enlargement
+from backend.data.facts import FileFacts
 from backend.data.report import Report, count, listing
 from backend.data.scan import Found, Scan
-from backend.data.types import Picture, Subset
+from backend.data.types import Geometry, Picture, Subset
 
 MOST_ENLARGED = 8
 """A picture that would have to be enlarged more than this is left out."""
+MOST_CUT = 0.9
+"""A picture that would lose more than this share to the cut is left out."""
+MUCH_CUT = 0.5
+"""One that loses more than this share is named."""
 
 _SHOWN = 50
 """Broken files of one folder that are named one by one."""
@@ -32,25 +37,27 @@ class _Captions:
 
 
 def gather(
-    subset: Subset, index: int, scan: Scan, rules: BucketRules, masks: Mapping[str, Path], report: Report
+    subset: Subset, index: int, scan: Scan, rules: BucketRules, beside: Mapping[str, Path], report: Report
 ) -> list[Picture]:
     """The pictures of one subset, ready but for what depends on other subsets.
 
-    ``masks`` gives the mask file of each picture that has one, by the picture's name.
+    ``beside`` gives the mask (or with a control subset the guiding picture) of each picture that
+    has one, by the picture's name.
     """
-    found = _large_enough(scan, rules, report)
+    found = _fitting(scan, rules, report)
     captions = _Captions()
     pictures = [
         Picture(
             id=f"{index}/{item.name}",
             path=item.path,
             subset=subset,
-            caption=_caption(item, subset, captions, report),
+            caption=_caption(item, subset, captions, scan, report),
             caption_path=item.caption_path,
             geometry=assign(item.header.size, rules),
             repeats=subset.num_repeats,
             loss_weight=subset.prior_loss_weight if subset.is_reg else 1.0,
-            mask_path=masks.get(item.name),
+            mask_path=None if subset.control else beside.get(item.name),
+            conditioning_path=beside.get(item.name) if subset.control else None,
         )
         for item in found
     ]
@@ -77,15 +84,24 @@ def tell_broken(scan: Scan, broken: Mapping[str, str], skip: bool, report: Repor
         report.problem(f"{len(broken) - _SHOWN} more pictures cannot be used.", where=where, next=advice)
 
 
-def _large_enough(scan: Scan, rules: BucketRules, report: Report) -> list[Found]:
+def _fitting(scan: Scan, rules: BucketRules, report: Report) -> list[Found]:
+    """Without pictures of which too little would be left to learn from."""
     kept: list[Found] = []
     for item in scan.pictures:
-        factor = enlargement(assign(item.header.size, rules))
-        if factor <= MOST_ENLARGED:
+        geometry = assign(item.header.size, rules)
+        factor, lost = enlargement(geometry), lost_share(geometry)
+        if factor <= MOST_ENLARGED and lost <= MOST_CUT:
             kept.append(item)
             continue
         width, height = item.header.size
         limit = rules.min_bucket_reso if rules.enable_bucket else min(rules.resolution)
+        if factor <= MOST_ENLARGED:
+            report.note(
+                f"{item.name} is left out: {width}x{height} px, of which {lost:.0%} would be cut.",
+                where=str(scan.folder),
+                next="" if rules.enable_bucket else "Switch on aspect buckets (enable_bucket).",
+            )
+            continue
         report.note(
             f"{item.name} is left out: {width}x{height} px, smaller than {limit} "
             f"(it would be enlarged {factor:.0f} times).",
@@ -94,15 +110,18 @@ def _large_enough(scan: Scan, rules: BucketRules, report: Report) -> list[Found]
     return kept
 
 
-def _caption(item: Found, subset: Subset, seen: _Captions, report: Report) -> str:
-    """The text of a picture's caption file, else the subset's words."""
+def _caption(item: Found, subset: Subset, seen: _Captions, scan: Scan, report: Report) -> str:
+    """The text of a picture's caption file or metadata, else the subset's words."""
     words = subset.class_tokens or ""
+    if item.caption is not None:
+        return item.caption
     path = item.caption_path
     if path is None:
         seen.missing.append(item.name)
         return words
     rules = subset.captions
-    read = caption_files.read(path, rules.caption_separator, rules.enable_wildcard)
+    reader = scan.index.caption if scan.index else caption_files.read
+    read = reader(path, rules.caption_separator, rules.enable_wildcard)
     if read.problem:
         told = report.problem if read.fatal else report.note
         told(
@@ -193,13 +212,51 @@ def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, repo
     ):
         if names:
             report.note(f"{count(len(names), 'picture')} {text}: {listing(names)}.", where=where)
+    _tell_cut(pictures, where, report)
     for item in found:
         if item.header.frames > 1:
             report.note(
-                f"{item.name} is an animation ({item.header.frames} frames); the first frame is used.",
+                f"{item.name} has {item.header.frames} pages; the first page is used."
+                if item.header.kind == "tiff"
+                else f"{item.name} is an animation ({item.header.frames} frames); the first frame is used.",
                 where=where,
             )
+    for names in scan.twins:
+        report.note(
+            f"{len(names)} names look like {names[0]} and are different files "
+            "(composed and decomposed letters).",
+            where=where,
+        )
     for names in scan.shared_stems:
         report.note(
             f"{listing(names)} share one caption file, since they differ by their ending only.", where=where
+        )
+
+
+def lost_share(geometry: Geometry) -> float:
+    """Share of the picture that lies outside its cut."""
+    bucket, resized = geometry.bucket, geometry.resized
+    return 1 - bucket[0] * bucket[1] / (resized[0] * resized[1])
+
+
+def _tell_cut(pictures: list[Picture], where: str, report: Report) -> None:
+    """Name the pictures that lose most to the cut, the worst first."""
+    lost = [(lost_share(picture.geometry), picture.path.name) for picture in pictures]
+    worst = sorted(((share, name) for share, name in lost if share > MUCH_CUT), reverse=True)
+    if worst:
+        listed = listing(f"{name} ({share:.0%})" for share, name in worst)
+        report.note(
+            f"{count(len(worst), 'picture loses', 'pictures lose')} more than half to the cut: {listed}.",
+            where=where,
+            next="Crop it by hand, or use aspect buckets (enable_bucket).",
+        )
+
+
+def tell_profiles(paths: Iterable[Path], facts: FileFacts, report: Report) -> None:
+    """Name the pictures whose colour profile is broken."""
+    broken = [path.name for path in paths if path.exists() and facts.decoded_as(path) == "p"]
+    if broken:
+        report.note(
+            f"{count(len(broken), 'picture has', 'pictures have')} a broken colour profile, "
+            f"so the colours count as sRGB: {listing(broken)}."
         )

@@ -1,7 +1,7 @@
 """Size and kind of a picture from its first bytes, without decoding it.
 
-Reads PNG, JPEG, WebP and BMP, whatever the file's name says, and names other kinds. Sizes are
-those of the upright picture: EXIF orientation is applied.
+Reads PNG, JPEG, WebP, BMP, GIF, TIFF and (where Pillow can) AVIF, whatever the file's name says, and
+names other kinds. Sizes are those of the upright picture: EXIF orientation is applied.
 """
 
 from __future__ import annotations
@@ -12,16 +12,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-READ = ("png", "jpeg", "webp", "bmp")
+READ = ("png", "jpeg", "webp", "bmp", "gif", "tiff", "avif")
 """Kinds that can be trained on."""
 
-EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
-UNSUPPORTED = frozenset(
-    (".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".psd", ".jp2", ".jfif", ".svg")
-)
+ENDINGS = {
+    "png": (".png",),
+    "jpeg": (".jpg", ".jpeg", ".jfif"),
+    "webp": (".webp",),
+    "bmp": (".bmp",),
+    "gif": (".gif",),
+    "tiff": (".tif", ".tiff"),
+    "avif": (".avif",),
+}
+EXTENSIONS = frozenset(ending for endings in ENDINGS.values() for ending in endings)
+UNSUPPORTED = frozenset((".heic", ".heif", ".jxl", ".psd", ".jp2", ".svg"))
 """Endings of pictures that are named, with a count, and not used."""
 
 _HEAD = 64 * 1024
+_MOST_PAGES = 10_000
 
 
 class HeaderError(ValueError):
@@ -59,6 +67,10 @@ def parse_header(file: BinaryIO) -> Header:
         header = _READERS[kind](file, head)
     except (struct.error, IndexError):
         raise HeaderError("is cut off (the file ends inside its header)") from None
+    except ValueError as error:
+        if isinstance(error, HeaderError):
+            raise
+        raise HeaderError("is damaged (its header makes no sense)") from None
     if min(header.size) < 1:
         raise HeaderError("says that it has no pixels")
     return header
@@ -73,7 +85,7 @@ def sniff(head: bytes) -> str:
         return "webp"
     if head[4:8] == b"ftyp":
         brand = head[8:12]
-        return "AVIF" if brand in (b"avif", b"avis") else "HEIC" if brand[:2] in (b"he", b"mi") else "video"
+        return "avif" if brand in (b"avif", b"avis") else "HEIC" if brand[:2] in (b"he", b"mi") else "video"
     return ""
 
 
@@ -81,9 +93,11 @@ _SIGNATURES = (
     ("png", b"\x89PNG\r\n\x1a\n"),
     ("jpeg", b"\xff\xd8\xff"),
     ("bmp", b"BM"),
-    ("GIF", b"GIF8"),
-    ("TIFF", b"II*\x00"),
-    ("TIFF", b"MM\x00*"),
+    ("gif", b"GIF8"),
+    ("tiff", b"II*\x00"),
+    ("tiff", b"MM\x00*"),
+    ("BigTIFF", b"II+\x00"),
+    ("BigTIFF", b"MM\x00+"),
     ("JPEG XL", b"\xff\x0a"),
     ("JPEG XL", b"\x00\x00\x00\x0cJXL "),
     ("JPEG 2000", b"\x00\x00\x00\x0cjP"),
@@ -97,7 +111,7 @@ _SIGNATURES = (
 def _not_a_picture(head: bytes, kind: str) -> str:
     if not head:
         return "is empty (0 bytes)"
-    if kind in ("GIF", "TIFF", "AVIF", "HEIC", "JPEG XL", "JPEG 2000", "Photoshop file"):
+    if kind in ("BigTIFF", "HEIC", "JPEG XL", "JPEG 2000", "Photoshop file"):
         return f"is a {kind} inside, which cannot be read here"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg", b"<!--")):
@@ -201,7 +215,89 @@ def _bmp(file: BinaryIO, head: bytes) -> Header:
     return Header("bmp", (abs(width), abs(height)))
 
 
-_READERS = {"png": _png, "jpeg": _jpeg, "webp": _webp, "bmp": _bmp}
+def _gif(file: BinaryIO, head: bytes) -> Header:
+    size = struct.unpack("<HH", head[6:10])
+    flags, frames = head[10], 0
+    file.seek(13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
+    while mark := file.read(1):
+        if mark == b"!":
+            file.seek(1, os.SEEK_CUR)
+        elif mark == b",":
+            frames += 1
+            local = file.read(9)[8]
+            file.seek((3 << ((local & 7) + 1) if local & 0x80 else 0) + 1, os.SEEK_CUR)
+        else:
+            break
+        while length := file.read(1)[0]:
+            file.seek(length, os.SEEK_CUR)
+    return Header("gif", (size[0], size[1]), frames=max(frames, 1))
+
+
+def _tiff(file: BinaryIO, head: bytes) -> Header:
+    order = "<" if head[:2] == b"II" else ">"
+    (place,) = struct.unpack_from(order + "I", head, 4)
+    tags: dict[int, int] = {}
+    pages = 0
+    seen: set[int] = set()
+    while place and place not in seen and pages < _MOST_PAGES:
+        seen.add(place)
+        file.seek(place)
+        (entries,) = struct.unpack(order + "H", file.read(2))
+        block = file.read(12 * entries)
+        if not pages:
+            tags = _tiff_tags(block, order, file)
+        file.seek(place + 2 + 12 * entries)
+        (place,) = struct.unpack(order + "I", file.read(4))
+        pages += 1
+    orientation = tags.get(0x0112, 1)
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    size = _upright(tags.get(0x0100, 0), tags.get(0x0101, 0), orientation)
+    deep, cmyk = tags.get(0x0102, 1) > 8, tags.get(0x0106) == 5
+    return Header("tiff", size, orientation, max(pages, 1), cmyk=cmyk, deep=deep)
+
+
+def _tiff_tags(block: bytes, order: str, file: BinaryIO) -> dict[int, int]:
+    """Tag -> its first whole number."""
+    found: dict[int, int] = {}
+    for start in range(0, len(block) - 11, 12):
+        tag, kind, number = struct.unpack_from(order + "HHI", block, start)
+        if kind not in (3, 4):
+            continue
+        layout, width = (order + "H", 2) if kind == 3 else (order + "I", 4)
+        if number * width <= 4:
+            (found[tag],) = struct.unpack_from(layout, block, start + 8)
+        elif tag == 0x0102:  # bits of each channel, kept elsewhere
+            file.seek(struct.unpack_from(order + "I", block, start + 8)[0])
+            (found[tag],) = struct.unpack(layout, file.read(width))
+    return found
+
+
+def _avif(file: BinaryIO, head: bytes) -> Header:
+    """Pillow reads the boxes; the picture itself is not decoded."""
+    from PIL import Image, UnidentifiedImageError, features
+
+    if not features.check("avif"):
+        raise HeaderError("is an AVIF, which the Pillow of this installation cannot read")
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=["AVIF"])
+    except (UnidentifiedImageError, OSError, RuntimeError, SyntaxError):
+        raise HeaderError("is damaged or cut off (an AVIF that cannot be read)") from None
+    orientation = image.getexif().get(0x0112, 1)
+    orientation = orientation if orientation in range(1, 9) else 1
+    frames = int(getattr(image, "n_frames", 1))
+    return Header("avif", _upright(*image.size, orientation), orientation, frames)
+
+
+_READERS = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "webp": _webp,
+    "bmp": _bmp,
+    "gif": _gif,
+    "tiff": _tiff,
+    "avif": _avif,
+}
 
 
 def _upright(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ Array = NDArray[np.uint8]
 MAX_PIXELS = 200_000_000
 """A picture of more pixels is not opened."""
 
-DECODER = 1
+DECODER = 2
 """Counts changes to what this module makes of a file; part of the keys of caches."""
 
 
@@ -34,7 +34,8 @@ class DecodeError(ValueError):
 def decode(data: bytes) -> Array:
     """A picture file's bytes as upright 8-bit sRGB, transparency on white.
 
-    Raises :class:`DecodeError` for anything but a whole PNG, JPEG, WebP or BMP of a sensible size.
+    Raises :class:`DecodeError` for anything but a whole picture of a kind in ``headers.READ`` and of
+    a sensible size.
     """
     return np.asarray(_to_rgb(_open(data)))
 
@@ -51,9 +52,20 @@ def decode_mask(data: bytes) -> Array:
     return np.ascontiguousarray(decode(data)[:, :, 0])
 
 
-def check(data: bytes) -> None:
-    """Decode a picture and drop it. Raises :class:`DecodeError` when it does not decode whole."""
-    _open(data)
+def check(data: bytes) -> bool:
+    """Decode a picture and drop it; False when its colour profile is broken, so that it counts as sRGB.
+
+    Raises :class:`DecodeError` when it does not decode whole.
+    """
+    image = _open(data)
+    profile = image.info.get("icc_profile")
+    return not profile or _is_srgb(profile) or _readable(profile)
+
+
+def check_mask(data: bytes) -> None:
+    """As :func:`check` for a mask; one that is black all over is refused as well."""
+    if not decode_mask(data).any():
+        raise DecodeError("is black all over, so that nothing of its picture would be learnt")
 
 
 def fit(pixels: Array, geometry: Geometry, interpolation: str | None = None) -> Array:
@@ -116,7 +128,9 @@ def _open(data: bytes) -> Image.Image:
     if header.size[0] * header.size[1] > MAX_PIXELS:
         raise DecodeError(f"has {megapixels:.0f} megapixels; limit {MAX_PIXELS / 1e6:.0f}")
     image = _load(data, header.kind)
-    return image if header.orientation == 1 else image.transpose(_turn(header.orientation))
+    # Pillow turns a TIFF upright itself.
+    upright = header.orientation == 1 or header.kind == "tiff"
+    return image if upright else image.transpose(_turn(header.orientation))
 
 
 def _load(data: bytes, kind: str) -> Image.Image:
@@ -162,6 +176,8 @@ def _cut_off(data: bytes, kind: str) -> bool:
         return b"IEND" not in data[-16:]
     if kind == "jpeg":
         return not data.rstrip(b"\x00").endswith(b"\xff\xd9")
+    if kind in ("gif", "tiff", "avif"):
+        return kind == "gif" and not data.rstrip(b"\x00").endswith(b";")
     stored = 4 if kind == "webp" else 2
     said = int.from_bytes(data[stored : stored + 4], "little") + (8 if kind == "webp" else 0)
     return len(data) < said
@@ -207,7 +223,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     """``image`` converted from its colour profile, or None when the profile does not fit or is broken."""
-    if len(profile) < 4096 and b"sRGB" in profile:
+    if _is_srgb(profile):
         return None
     from PIL import ImageCms
 
@@ -217,6 +233,20 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
     return done
+
+
+def _is_srgb(profile: bytes) -> bool:
+    return len(profile) < 4096 and b"sRGB" in profile
+
+
+def _readable(profile: bytes) -> bool:
+    from PIL import ImageCms
+
+    try:
+        ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from backend import keyed
-from backend.data import captions, images
+from backend.data import augment, captions, images
 from backend.data.cache import LatentCache, TextCache, posterior_noise
 from backend.data.facts import FileFacts, default_facts
-from backend.data.types import Dataset, DatasetPlan, Picture
+from backend.data.types import Dataset, DatasetPlan, Geometry, Picture
 from backend.errors import AtelierError, Problem, RunFault
 
 Job = TypeVar("Job")
@@ -62,7 +62,9 @@ class Batch:
     """(B, 1, H, W) float32 in 0..1; None when no picture has one."""
     sizes: BatchSizes
     index: int
-    """Position in its epoch, from 0."""
+    """Position in its epoch, from 0, among the batches of this process."""
+    conditioning: Tensor | None = None
+    """(B, 3, H, W) float32 in -1..1: the pictures that guide; None without control subsets."""
 
 
 class Visit(NamedTuple):
@@ -88,6 +90,9 @@ class Loader:
 
     ``total_steps`` matters to a tag warm-up given as a share. With ``texts``, captions are those of
     visit modulo ``caption_variants``. ``accumulation`` batches make one optimizer step.
+
+    ``shard`` is (number of this process from 0, number of processes): each has batches of its own,
+    as many as every other, for which the first ones are used once more where they do not divide.
     """
 
     def __init__(
@@ -102,7 +107,10 @@ class Loader:
         caption_variants: int = 1,
         accumulation: int = 1,
         facts: FileFacts | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
+        assert 0 <= shard[0] < shard[1], "a process number outside the number of processes"
+        self.shard = shard
         self.plan, self.seed, self.total_steps, self.threads = plan, seed, total_steps, threads
         self.latents, self.texts = latents, texts
         self.caption_variants, self.accumulation = max(1, caption_variants), max(1, accumulation)
@@ -115,12 +123,19 @@ class Loader:
 
         Raises :class:`~backend.errors.RunFault` naming the picture when one cannot be loaded.
         """
-        order = self.order(epoch)
+        order = self.own_order(epoch)
         jobs = (
             _Job(i, step + (i - start_batch) // self.accumulation, epoch, order[i])
             for i in range(start_batch, len(order))
         )
         return ahead(jobs, self._batch, self.threads)
+
+    def own_order(self, epoch: int) -> list[list[Visit]]:
+        """The batches of this process."""
+        order = self.order(epoch)
+        rank, world = self.shard
+        each = -(-len(order) // world)
+        return [order[(rank + i * world) % len(order)] for i in range(each)]
 
     def order(self, epoch: int) -> list[list[Visit]]:
         """Which pictures make which batch: a permutation inside each bucket, then of all batches."""
@@ -149,9 +164,8 @@ class Loader:
     def _batch(self, job: _Job) -> Batch:
         flips = tuple(self._flip(visit) for visit in job.visits)
         texts = tuple(self._caption(visit, job) for visit in job.visits)
-        loaded = [
-            _load(visit.picture, flip, self.latents) for visit, flip in zip(job.visits, flips, strict=True)
-        ]
+        looks = [self._look(visit, flip) for visit, flip in zip(job.visits, flips, strict=True)]
+        loaded = [_load(look, self.latents) for look in looks]
         pictures = tuple(visit.picture for visit in job.visits)
         cached = self.latents is not None
         values = torch.stack([item.values for item in loaded])
@@ -165,9 +179,14 @@ class Loader:
             text=None if self.texts is None else _conditioning(self.texts, texts, pictures),
             loss_weights=torch.tensor([p.loss_weight for p in pictures], dtype=torch.float32),
             masks=_masks([item.mask for item in loaded], pictures[0].geometry.bucket),
-            sizes=_sizes(pictures, flips),
+            sizes=_sizes(looks),
             index=job.position,
+            conditioning=_guides([item.guide for item in loaded]),
         )
+
+    def _look(self, visit: Visit, flip: bool) -> Look:
+        picture, number = visit
+        return Look(picture, flip, augment.geometry_at(picture, self.seed, number), self.seed, number)
 
     def _flip(self, visit: Visit) -> bool:
         return visit.picture.subset.flip_aug and (keyed.key(self.seed, "flip", *visit.key) & 1) == 1
@@ -211,6 +230,16 @@ def ahead(jobs: Iterable[Job], make: Callable[[Job], Made], threads: int) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class Look(NamedTuple):
+    """How a picture looks at a visit."""
+
+    picture: Picture
+    flip: bool
+    geometry: Geometry
+    seed: int = 0
+    visit: int = 0
+
+
 class Loaded(NamedTuple):
     """One picture as tensors."""
 
@@ -218,33 +247,82 @@ class Loaded(NamedTuple):
     """Pixels (3, H, W) in -1..1, or latents (C, h, w)."""
     mask: Tensor | None
     """(1, H, W) in 0..1."""
+    guide: Tensor | None = None
+    """Pixels of the picture that guides, (3, H, W) in -1..1."""
 
 
 def load_pixels(picture: Picture, flip: bool) -> Loaded:
     """A picture decoded, cut to its bucket and mirrored. Raises RunFault naming the file."""
-    return _load(picture, flip, None)
+    return _load(Look(picture, flip, picture.geometry), None)
 
 
-def _load(picture: Picture, flip: bool, latents: LatentCache | None) -> Loaded:
-    with _naming(picture.path):
-        values = None if latents is None else latents.get(picture, flip)
-        if latents is not None and values is None:
-            raise RunFault(_lost(picture))
-        mask = None
-        masked = picture.subset.alpha_mask and picture.mask_path is None
-        if values is None or masked:
-            pixels, alpha = images.decode_with_alpha(picture.path.read_bytes())
-            if masked and alpha is not None:
-                mask = images.fit_mask(alpha, picture.geometry)
-            if values is None:
-                fitted = images.fit(pixels, picture.geometry, picture.subset.resize_interpolation)
-                values = _as_pixels(images.mirror(fitted) if flip else fitted)
+def load_mask(picture: Picture) -> images.Array | None:
+    """A picture's mask (H, W) at its bucket, not mirrored; None when all of the picture counts.
+
+    Raises RunFault naming the file.
+    """
     if picture.mask_path is not None:
         with _naming(picture.mask_path):
-            mask = images.fit_mask(images.decode_mask(picture.mask_path.read_bytes()), picture.geometry)
-    if mask is not None and flip:
-        mask = images.mirror(mask)
-    return Loaded(values, None if mask is None else torch.tensor(mask)[None].float() / 255)
+            return images.fit_mask(images.decode_mask(picture.mask_path.read_bytes()), picture.geometry)
+    with _naming(picture.path):
+        alpha = images.decode_with_alpha(picture.path.read_bytes())[1]
+        return None if alpha is None else images.fit_mask(alpha, picture.geometry)
+
+
+def has_mask(picture: Picture) -> bool:
+    """Whether a picture's loss may be weighed by a mask."""
+    return picture.mask_path is not None or picture.subset.alpha_mask
+
+
+def _load(look: Look, latents: LatentCache | None) -> Loaded:
+    values, mask = _decoded(look) if latents is None else _cached(look, latents)
+    if mask is not None:
+        mask = images.mirror(mask) if look.flip else mask
+    weights = None if mask is None else torch.tensor(mask)[None].float() / 255
+    return Loaded(values, weights, _guide(look))
+
+
+def _cached(look: Look, latents: LatentCache) -> tuple[Tensor, images.Array | None]:
+    picture = look.picture
+    with _naming(picture.path):
+        values = latents.get(picture, look.flip)
+        mask = latents.mask(picture) if has_mask(picture) else None
+        if values is None or (mask is None and has_mask(picture)):
+            raise RunFault(_lost(picture))
+    return values, mask if mask is not None and mask.size else None
+
+
+def _decoded(look: Look) -> tuple[Tensor, images.Array | None]:
+    picture, geometry = look.picture, look.geometry
+    with _naming(picture.path):
+        pixels, alpha = images.decode_with_alpha(picture.path.read_bytes())
+        fitted = images.fit(pixels, geometry, picture.subset.resize_interpolation)
+        fitted = augment.colours_at(fitted, picture, look.seed, look.visit)
+        values = _as_pixels(images.mirror(fitted) if look.flip else fitted)
+        alpha = alpha if picture.subset.alpha_mask and picture.mask_path is None else None
+        mask = None if alpha is None else images.fit_mask(alpha, geometry)
+    if picture.mask_path is not None:
+        with _naming(picture.mask_path):
+            mask = images.fit_mask(images.decode_mask(picture.mask_path.read_bytes()), geometry)
+    return values, mask
+
+
+def _guide(look: Look) -> Tensor | None:
+    """The guiding picture, cut and mirrored as its picture is."""
+    path = look.picture.conditioning_path
+    if path is None:
+        return None
+    with _naming(path):
+        fitted = images.fit(
+            images.decode(path.read_bytes()), look.geometry, look.picture.subset.resize_interpolation
+        )
+    return _as_pixels(images.mirror(fitted) if look.flip else fitted)
+
+
+def _guides(guides: Sequence[Tensor | None]) -> Tensor | None:
+    found = [guide for guide in guides if guide is not None]
+    assert len(found) in (0, len(guides)), "a batch with guiding pictures for some only"
+    return torch.stack(found) if found else None
 
 
 @contextmanager
@@ -306,13 +384,13 @@ def _masks(masks: Sequence[Tensor | None], bucket: tuple[int, int]) -> Tensor | 
     return torch.stack([whole if mask is None else mask for mask in masks])
 
 
-def _sizes(pictures: Sequence[Picture], flips: Sequence[bool]) -> BatchSizes:
+def _sizes(looks: Sequence[Look]) -> BatchSizes:
     crops: list[tuple[int, int]] = []
-    for picture, flip in zip(pictures, flips, strict=True):
-        g = picture.geometry
+    for look in looks:
+        g = look.geometry
         left, top = g.crop
-        crops.append((top, g.resized[0] - g.bucket[0] - left if flip else left))
-    geometries = [picture.geometry for picture in pictures]
+        crops.append((top, g.resized[0] - g.bucket[0] - left if look.flip else left))
+    geometries = [look.geometry for look in looks]
     return BatchSizes(
         original=torch.tensor([g.original[::-1] for g in geometries]),
         crop=torch.tensor(crops),

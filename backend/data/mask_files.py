@@ -1,4 +1,4 @@
-"""Pairs pictures with the mask files of another folder."""
+"""Pairs pictures with the masks, or the guiding pictures, of another folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from backend.data.scan import Found
 
 
 def pair_masks(
-    folder: Path | None, found: Iterable[Found], broken: Mapping[Path, str], report: Report
+    folder: Path | None,
+    found: Iterable[Found],
+    broken: Mapping[Path, str],
+    report: Report,
+    control: bool = False,
 ) -> dict[str, Path]:
-    """Picture name -> its mask file; nothing without a ``folder``.
+    """Picture name -> its mask file (or guiding picture); nothing without a ``folder``.
 
     A picture without a mask, a mask that is ``broken`` and one of another shape than its picture
     are problems.
     """
+    word = "conditioning picture" if control else "mask"
+    key = "dataset_config" if control else "masked_loss"
     if folder is None:
         return {}
     by_stem = {Path(name).stem: folder / name for name in look(folder).pictures}
@@ -29,19 +35,19 @@ def pair_masks(
         if mask is None:
             missing.append(item.name)
         elif wrong := broken.get(mask) or _mask_wrong(mask, item):
-            report.problem(f"Mask {mask.name} {wrong}.", where=str(folder), key="masked_loss")
+            report.problem(f"{word.capitalize()} {mask.name} {wrong}.", where=str(folder), key=key)
         else:
             masks[item.name] = mask
     if missing:
         report.problem(
-            f"{count(len(missing), 'picture')} without a mask: {listing(missing)}.",
+            f"{count(len(missing), 'picture')} without a {word}: {listing(missing)}.",
             where=str(folder),
-            next="Put a mask of the same name there, or take the picture out.",
-            key="masked_loss",
+            next=f"Put a {word} of the same name there, or take the picture out.",
+            key=key,
         )
     if by_stem:
         spare = listing(sorted(path.name for path in by_stem.values()))
-        report.note(f"Masks of no picture are not used: {spare}.", where=str(folder))
+        report.note(f"{word.capitalize()}s of no picture are not used: {spare}.", where=str(folder))
     return masks
 
 

@@ -50,15 +50,8 @@ KEYS: Mapping[str, Key] = {
     "bucket_reso_steps": _own("int", "gd", "bucket_reso_steps", 8, 1024),
     "bucket_no_upscale": _own("bool", "gd", "bucket_no_upscale"),
     "prior_loss_weight": Key("float", "gds", 0, 1000),
-    "validation_split": Key(
-        "float",
-        "gd",
-        0,
-        1,
-        harmless=(0,),
-        refused="No part of a dataset can be kept apart for validation.",
-    ),
-    "validation_seed": Key("int", "gd"),
+    "validation_split": _own("float", "gd", "validation_split", 0, 1),
+    "validation_seed": _own("int", "gd", "validation_seed", 0),
     "network_multiplier": Key(
         "float", "gd", harmless=(1,), refused="The network has the same strength for all pictures."
     ),
@@ -78,12 +71,10 @@ KEYS: Mapping[str, Key] = {
     "token_warmup_min": _own("int", "gds", "token_warmup_min", 0),
     "token_warmup_step": _own("float", "gds", "token_warmup_step", 0),
     "flip_aug": _own("bool", "gds", "flip_aug"),
-    "color_aug": Key("bool", "gds", harmless=(False,), refused="Colours are never changed while training."),
-    "random_crop": Key(
-        "bool", "gds", harmless=(False,), refused="Pictures are always cut from their centre."
-    ),
-    "face_crop_aug_range": Key("floats", "gds", refused="Pictures are always cut from their centre."),
-    "custom_attributes": Key("table", "gds", harmless=({},), refused="Nothing here reads such attributes."),
+    "color_aug": _own("bool", "gds", "color_aug"),
+    "random_crop": _own("bool", "gds", "random_crop"),
+    "face_crop_aug_range": _own("floats", "gds", "face_crop_aug_range", 1, 100),
+    "custom_attributes": Key("table", "gds"),
     "class_tokens": _own("str", "gds", "class_tokens"),
     "caption_extension": _own("str", "gds", "caption_extension"),
     "cache_info": Key("bool", "gds"),
@@ -91,11 +82,12 @@ KEYS: Mapping[str, Key] = {
     "conditioning_data_dir": Key("str", "s"),
     "is_reg": Key("bool", "s"),
     "alpha_mask": _own("bool", "s", "alpha_mask"),
-    "metadata_file": Key(
-        "str", "s", refused="Only captions in files beside the pictures are read, not fine-tuning metadata."
-    ),
+    "metadata_file": Key("str", "s"),
 }
 """Names, levels and meanings as sd-scripts has them; defaults are those of the dataset settings."""
+
+ATTRIBUTES = ("diff_output_preservation",)
+"""What may stand in custom_attributes, true or false."""
 
 LEVEL_NAMES: Mapping[str, str] = {"g": "[general]", "d": "[[datasets]]", "s": "[[datasets.subsets]]"}
 
@@ -120,7 +112,20 @@ def read_value(key: Key, value: Any) -> Any:
         if len(checked) not in (1, 2):
             raise ValueProblem(f"expected {EXPECTED['resolution']}, got {_found(value)}")
         return checked[0], checked[-1]
+    if key.kind == "floats":
+        return _floats(key, value)
     return _checked(value, key, key.kind, key.kind)
+
+
+def _floats(key: Key, value: Any) -> tuple[float, float]:
+    """Two numbers, the smaller first."""
+    items = cast(list[Any], value) if isinstance(value, list) else []
+    if len(items) != 2:
+        raise ValueProblem(f"expected {EXPECTED['floats']}, got {_found(value)}")
+    low, high = (float(_checked(item, key, "float", "float")) for item in items)
+    if low > high:
+        raise ValueProblem(f"the first number is larger than the second ({low:g}, {high:g})")
+    return low, high
 
 
 def _checked(value: Any, key: Key, kind: Kind, said: Kind) -> Any:

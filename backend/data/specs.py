@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from backend.data.types import CaptionRules, Subset
 from backend.settings.sections import DatasetSettings
 
 CAPTION_KEYS = tuple(CaptionRules.__dataclass_fields__)
+CHANGES = ("color_aug", "random_crop", "face_crop_aug_range")
+"""What makes pixels differ from visit to visit."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class DatasetSpec:
     rules: BucketRules
     batch_size: int
     subsets: tuple[Subset, ...]
+    validation_split: float = 0.0
+    validation_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Defaults:
     resolution: tuple[int, int]
     masked_loss: bool = False
     prior_loss_weight: float = 1.0
+    control: bool = False
+    """conditioning_data_dir holds pictures that guide, which every subset must have."""
 
     def of(self, name: str) -> Any:
         if name == "resolution":
@@ -135,6 +141,7 @@ def make_subset(
     alpha_mask: bool,
     masks: Path | None = None,
     num_repeats: int | None = None,
+    metadata: Path | None = None,
 ) -> Subset:
     """A subset whose other rules come from ``levels``."""
     extension: str = levels.get("caption_extension").strip() or ".caption"
@@ -145,12 +152,61 @@ def make_subset(
         caption_extension=extension if extension.startswith(".") else f".{extension}",
         is_reg=is_reg,
         flip_aug=levels.get("flip_aug"),
+        color_aug=levels.get("color_aug"),
+        random_crop=levels.get("random_crop"),
+        face_crop_aug_range=_face_range(levels.get("face_crop_aug_range")),
         alpha_mask=alpha_mask,
         conditioning_data_dir=masks,
+        control=levels.defaults.control and masks is not None,
+        metadata_file=metadata,
+        custom_attributes=levels.get("custom_attributes") or {},
         resize_interpolation=levels.get("resize_interpolation"),
         prior_loss_weight=levels.get("prior_loss_weight"),
         captions=CaptionRules(**{name: levels.get(name) for name in CAPTION_KEYS}),
     )
+
+
+def make_dataset(levels: Levels, subsets: tuple[Subset, ...], report: Report, where: str = "") -> DatasetSpec:
+    """A dataset of subsets whose other rules come from ``levels``."""
+    return DatasetSpec(
+        bucket_rules(levels, report, where),
+        levels.get("batch_size"),
+        subsets,
+        float(levels.get("validation_split")),
+        levels.get("validation_seed"),
+    )
+
+
+def _face_range(value: str | tuple[float, float] | None) -> tuple[float, float] | None:
+    """Settings have it as text, '2,4'; dataset files as two numbers."""
+    if not value or not isinstance(value, str):
+        return value or None
+    low, high = value.split(",")
+    return float(low), float(high)
+
+
+def check_changes(specs: Iterable[DatasetSpec], cached: bool, report: Report) -> None:
+    """Refuse changes from visit to visit where latents are cached, and face cuts in buckets."""
+    for spec in specs:
+        for subset in spec.subsets:
+            where = str(subset.metadata_file or subset.image_dir)
+            asked = [name for name in CHANGES if getattr(subset, name)]
+            if asked and cached:
+                report.problem(
+                    f"{', '.join(asked)} cannot be used with cached latents.",
+                    where=where,
+                    why="A picture is encoded once, so it cannot differ from visit to visit.",
+                    next="Switch cache_latents off, or remove the option.",
+                    key="cache_latents",
+                )
+            if subset.face_crop_aug_range and spec.rules.enable_bucket:
+                report.problem(
+                    "face_crop_aug_range cannot be used with aspect buckets.",
+                    where=where,
+                    why="A cut around a face has the training size itself.",
+                    next="Switch enable_bucket off, or remove face_crop_aug_range.",
+                    key="face_crop_aug_range",
+                )
 
 
 def _text(size: tuple[int, int]) -> str:

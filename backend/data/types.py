@@ -66,8 +66,16 @@ class Subset:
     caption_extension: str = ".caption"
     is_reg: bool = False
     flip_aug: bool = False
+    color_aug: bool = False
+    random_crop: bool = False
+    face_crop_aug_range: tuple[float, float] | None = None
     alpha_mask: bool = False
     conditioning_data_dir: Path | None = None
+    """Masks of the pictures, or with ``control`` the pictures that guide them."""
+    control: bool = False
+    metadata_file: Path | None = None
+    """Names the pictures and their captions (fine-tuning); ``image_dir`` is where its keys start."""
+    custom_attributes: Mapping[str, object] = field(default_factory=dict[str, object], hash=False)
     resize_interpolation: str | None = None
     prior_loss_weight: float = 1.0
     """Weight of the loss of these pictures when ``is_reg``."""
@@ -89,6 +97,8 @@ class Picture:
     repeats: int
     loss_weight: float = 1.0
     mask_path: Path | None = None
+    conditioning_path: Path | None = None
+    """The picture that guides this one, in a control subset."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,8 @@ class Dataset:
     bucket_reso_steps: int
     bucket_no_upscale: bool
     subsets: tuple[Subset, ...]
+    validation_split: float = 0.0
+    validation_seed: int | None = None
 
     def buckets(self) -> dict[tuple[int, int], list[Picture]]:
         """(width, height) -> pictures, sorted by size."""
@@ -120,6 +132,8 @@ class DatasetPlan:
     datasets: tuple[Dataset, ...]
     notes: tuple[Problem, ...] = ()
     """Things a person should know that do not stop training (skipped files, missing captions)."""
+    validation: DatasetPlan | None = None
+    """Pictures held out of training to measure it by, each once and without anything random."""
 
     @property
     def image_count(self) -> int:
@@ -152,6 +166,7 @@ class DatasetPlan:
             "with_caption_file": sum(1 for p in pictures if p.caption_path),
             "train_images": self.train_images,
             "reg_images": self.reg_images,
+            "validation_images": self.validation.image_count if self.validation else 0,
             "batches_per_epoch": self.batches_per_epoch(),
             "resolutions": [list(d.resolution) for d in self.datasets],
             "buckets": [

@@ -119,32 +119,54 @@ metadata_file = "meta.json"
         (10, "image_dir was not found: sett"),
         (11, "num_repeats: expected a whole number, got a number (1.5)"),
         (15, "2 is out of range: from 0 to 1"),
-        (16, "random_crop is not supported"),
-        (17, "metadata_file is not supported"),
+        (9, "cannot be mixed in one dataset"),
+        (17, "metadata_file was not found"),
     ):
         assert any(row.startswith(f"{path}, line {line}:") and part in row for row in text.splitlines()), part
     assert "Did you mean shuffle_caption?" in text
     assert "Did you mean set" in text
 
 
+def test_what_no_trainer_uses_is_refused_by_name(folder: Path) -> None:
+    path = write(folder, '[[datasets]]\nnetwork_multiplier = 0.5\n[[datasets.subsets]]\nimage_dir = "set"\n')
+    assert "line 2: network_multiplier is not supported" in problems_of(path)
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("line", "part"),
     [
-        ("random_crop", "true"),
-        ("color_aug", "true"),
-        ("face_crop_aug_range", "[2.0, 4.0]"),
-        ("metadata_file", '"m.json"'),
+        ("custom_attributes = { diff_output = true }", "unknown key diff_output in custom_attributes"),
+        ("custom_attributes = { diff_output_preservation = 1 }", "expected true or false"),
+        ("face_crop_aug_range = [2.0]", "two numbers in brackets"),
+        ("face_crop_aug_range = [4.0, 2.0]", "first number is larger"),
+        ("face_crop_aug_range = [0.5, 2.0]", "0.5 is out of range"),
+        ("metadata_file = 3", "expected text in quotes"),
+        ("validation_split = 0.1", "validation_split cannot stand in [[datasets.subsets]]"),
     ],
 )
-def test_what_is_not_supported_is_refused_by_name(folder: Path, key: str, value: str) -> None:
-    path = write(folder, f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set"\n{key} = {value}\n')
-    assert f"line 4: {key} is not supported" in problems_of(path)
+def test_values_that_do_not_fit_are_told_with_their_line(folder: Path, line: str, part: str) -> None:
+    path = write(folder, f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set"\n{line}\n')
+    assert any("line 4" in row and part in row for row in problems_of(path).splitlines())
 
 
-@pytest.mark.parametrize(("key", "value"), [("validation_split", "0.1"), ("network_multiplier", "0.5")])
-def test_dataset_keys_that_are_not_supported(folder: Path, key: str, value: str) -> None:
-    path = write(folder, f'[[datasets]]\n{key} = {value}\n[[datasets.subsets]]\nimage_dir = "set"\n')
-    assert f"line 2: {key} is not supported" in problems_of(path)
+def test_custom_attributes_are_kept(folder: Path) -> None:
+    text = '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set"\n[datasets.subsets.custom_attributes]\ndiff_output_preservation = true\n'
+    plan = plan_from(write(folder, text))
+    assert plan.datasets[0].subsets[0].custom_attributes == {"diff_output_preservation": True}
+    assert plan_from(write(folder, dataset_toml(plan), "again.toml")).datasets == plan.datasets
+
+
+@pytest.mark.parametrize("key", ["color_aug = true", "random_crop = true", "face_crop_aug_range = [2, 4.0]"])
+def test_what_differs_from_visit_to_visit_cannot_be_cached(folder: Path, key: str) -> None:
+    path = write(folder, f'[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set"\n{key}\n')
+    assert plan_from(path).image_count == 4
+    name = key.partition(" ")[0]
+    assert f"{name} cannot be used with cached latents" in problems_of(path, cache_latents=True)
+
+
+def test_a_cut_around_the_face_has_no_buckets(folder: Path) -> None:
+    text = '[[datasets]]\nenable_bucket = true\n[[datasets.subsets]]\nimage_dir = "set"\nface_crop_aug_range = [2.0, 4.0]\n'
+    assert "cannot be used with aspect buckets" in problems_of(write(folder, text))
 
 
 def test_json_has_lines_too(folder: Path) -> None:
@@ -212,11 +234,12 @@ def test_the_plan_can_be_written_and_read_back(folder: Path) -> None:
             train_data_dir=str(folder / "train"), reg_data_dir=str(folder / "reg"), enable_bucket=True, resolution="128,192",
             train_batch_size=3, shuffle_caption=True, keep_tokens=1, caption_prefix='say "hi"', flip_aug=True,
             alpha_mask=True, secondary_separator=";;;", prior_loss_weight=0.25, caption_tag_dropout_rate=0.1,
+            color_aug=True, random_crop=True, validation_split=0.4, validation_seed=9,
         )
     )  # fmt: skip
     path = write(folder, dataset_toml(plan))
     again = plan_from(path)
-    assert again.datasets == plan.datasets
+    assert again.datasets == plan.datasets and again.validation == plan.validation
 
 
 def test_several_datasets_and_numbers_of_subsets(folder: Path) -> None:

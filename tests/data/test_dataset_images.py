@@ -134,3 +134,55 @@ def test_a_mask_is_cut_like_its_picture() -> None:
     fitted = images.fit_mask(mask, geometry)
     assert fitted.shape == (128, 128)
     assert fitted[:, 2:60].min() == 255 and fitted[:, 70:].max() == 0
+
+
+def wide_profile() -> bytes:
+    """A display profile with the primaries of P3 (D50 adapted) and a gamma of 2.2."""
+
+    def xyz(*values: float) -> bytes:
+        return b"XYZ \0\0\0\0" + b"".join(int(v * 65536).to_bytes(4, "big", signed=True) for v in values)
+
+    curve = b"curv\0\0\0\0" + (1).to_bytes(4, "big") + int(2.2 * 256).to_bytes(2, "big") + b"\0\0"
+    tags = {
+        b"wtpt": xyz(0.9642, 1.0, 0.8249), b"rXYZ": xyz(0.5151, 0.2412, -0.0011), b"gXYZ": xyz(0.2920, 0.6922, 0.0419),
+        b"bXYZ": xyz(0.1571, 0.0666, 0.7841), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve,
+    }  # fmt: skip
+    place, table, data = 128 + 4 + 12 * len(tags), b"", b""
+    for name, value in tags.items():
+        table += name + (place + len(data)).to_bytes(4, "big") + len(value).to_bytes(4, "big")
+        data += value
+    body = len(tags).to_bytes(4, "big") + table + data
+    head = (128 + len(body)).to_bytes(4, "big") + b"\0\0\0\0\x02\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp"
+    head += bytes(28) + xyz(0.9642, 1.0, 0.8249)[8:]
+    return head.ljust(128, b"\0") + body
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_wide_colours_become_srgb(kind: str) -> None:
+    image = Image.new("RGB", (16, 16), (200, 100, 60))
+    options = {"quality": 100} if kind in ("JPEG", "WEBP") else {}
+    red, green, blue = images.decode(stored(image, kind, icc_profile=wide_profile(), **options))[8, 8].astype(
+        int
+    )
+    # The same numbers mean stronger colours in the wide space.
+    assert red > 207 and green < 100 and blue < 55
+    grey = Image.new("RGB", (16, 16), (128, 128, 128))
+    assert np.ptp(images.decode(stored(grey, "PNG", icc_profile=wide_profile()))[8, 8].astype(int)) <= 2
+    assert images.check(stored(image, "PNG", icc_profile=wide_profile()))
+    assert not images.check(stored(image, "PNG", icc_profile=b"no profile" * 600))
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_other_kinds_stand_upright_too(kind: str, orientation: int) -> None:
+    stored_size = (24, 16)
+    marked = Image.new("RGB", stored_size, (0, 0, 0))
+    marked.paste((255, 255, 255), (0, 0, 8, 8))  # white in the stored picture's upper left corner
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100} if kind == "AVIF" else {}
+    pixels = images.decode(stored(marked, kind, exif=exif, **options))
+    assert pixels.shape[:2] == ((24, 16) if orientation >= 5 else (16, 24))
+    corner = {1: (2, 2), 3: (-3, -3), 6: (2, -3), 8: (-3, 2)}[orientation]
+    assert pixels[corner].min() > 200
+    assert pixels.mean() < 80

@@ -29,7 +29,9 @@ def refused(folder: Path, **values: object) -> str:
     return caught.value.text()
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "PNG", "Jpeg"])
+@pytest.mark.parametrize(
+    "ending", ["png", "jpg", "webp", "bmp", "gif", "tif", "tiff", "avif", "jfif", "PNG", "Jpeg"]
+)
 def test_every_kind_is_found_and_measured(tmp_path: Path, ending: str) -> None:
     add_picture(tmp_path / "set", f"a.{ending}", (97, 64))
     (picture,) = plan_of(tmp_path / "set").datasets[0].pictures
@@ -37,7 +39,7 @@ def test_every_kind_is_found_and_measured(tmp_path: Path, ending: str) -> None:
     assert picture.caption == "a, b"
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp"])
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "gif"])
 def test_a_cut_off_picture_is_named(pictures: Callable[..., Path], ending: str) -> None:
     folder = pictures()
     cut(add_picture(folder, f"img_07.{ending}"))
@@ -52,13 +54,13 @@ def test_all_bad_files_are_listed_at_once(pictures: Callable[..., Path]) -> None
     (folder / "empty.png").write_bytes(b"")
     (folder / "page.jpg").write_text("<!DOCTYPE html><html><body>404</body></html>")
     (folder / "words.png").write_text("these are only words, nothing else at all")
-    (folder / "inner.png").write_bytes(b"GIF89a" + bytes(40))
+    (folder / "inner.png").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(40))
     cut(add_picture(folder, "img_07.png"))
     text = refused(folder)
     assert "empty.png is empty (0 bytes)" in text
     assert "page.jpg is not an image (looks like HTML)" in text
     assert "words.png is not an image (looks like text)" in text
-    assert "inner.png is a GIF inside" in text
+    assert "inner.png is a HEIC inside" in text
     assert "img_07.png is cut off (pixel data ends early)" in text
 
 
@@ -97,14 +99,14 @@ def test_damage_after_a_check_is_found(pictures: Callable[..., Path]) -> None:
 
 def test_an_unreadable_file_is_listed(pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = pictures()
-    from backend.data import scan
+    from backend.data import index
 
     def denied(path: Path) -> object:
         if path.name == "img_02.png":
             raise PermissionError(13, "Permission denied")
         return read_header(path)
 
-    monkeypatch.setattr(scan, "read_header", denied)
+    monkeypatch.setattr(index, "read_header", denied)
     assert "img_02.png cannot be read (permission denied)" in refused(folder)
 
 
@@ -117,7 +119,7 @@ def test_a_wrong_ending_is_read_by_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff", "avif"])
 def test_sizes_are_those_of_the_upright_picture(tmp_path: Path, orientation: int, ending: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -130,19 +132,22 @@ def test_animations_use_their_first_frame_and_say_so(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     frames = [noise_picture((64, 64), seed) for seed in range(3)]
-    for name in ("a.webp", "b.png"):
+    for name in ("a.webp", "b.png", "c.gif", "d.tif", "e.avif"):
         frames[0].save(folder / name, save_all=True, append_images=frames[1:], lossless=True)
     plan = plan_of(folder, class_tokens="sks")
-    assert plan.image_count == 2
+    assert plan.image_count == 5
+    assert "c.gif is an animation (3 frames)" in notes_of(plan)
+    assert "d.tif has 3 pages" in notes_of(plan)
+    assert "e.avif is an animation (3 frames)" in notes_of(plan)
     assert "a.webp is an animation (3 frames)" in notes_of(plan)
     assert "b.png is an animation (3 frames)" in notes_of(plan)
 
 
 def test_unsupported_kinds_are_counted(pictures: Callable[..., Path]) -> None:
     folder = pictures()
-    for name in ("a.gif", "b.TIFF", "c.avif", "d.heic", "e.jxl"):
+    for name in ("d.heic", "e.jxl", "f.PSD"):
         (folder / name).write_bytes(b"x")
-    assert "5 pictures of a kind that is not supported" in notes_of(plan_of(folder))
+    assert "3 pictures of a kind that is not supported" in notes_of(plan_of(folder))
 
 
 def test_a_tiny_picture_is_left_out(pictures: Callable[..., Path]) -> None:
@@ -244,3 +249,60 @@ def test_a_read_only_folder_works(pictures: Callable[..., Path]) -> None:
         assert plan_of(folder).image_count == 4
     finally:
         folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("ending", ["tif", "avif"])
+def test_cut_off_files_of_other_kinds_are_broken(pictures: Callable[..., Path], ending: str) -> None:
+    folder = pictures()
+    cut(add_picture(folder, f"img_07.{ending}"))
+    assert f"img_07.{ending} is" in refused(folder)
+
+
+def test_the_worst_cuts_are_named_and_the_hopeless_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    add_picture(folder, "wide.png", (300, 100))
+    add_picture(folder, "wider.png", (400, 100))
+    add_picture(folder, "strip.png", (2000, 40))
+    add_picture(folder, "good.png", (100, 100))
+    plan = plan_of(folder)
+    assert [p.path.name for p in plan.datasets[0].pictures] == ["good.png", "wide.png", "wider.png"]
+    notes = notes_of(plan)
+    assert "wider.png (75%), wide.png (67%)" in notes
+    assert "strip.png is left out: 2000x40 px, of which 98% would be cut" in notes
+    assert "wide.png (" not in notes_of(
+        plan_of(folder, enable_bucket=True, min_bucket_reso=32, resolution="128")
+    )
+
+
+def test_a_broken_colour_profile_is_told_each_time(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    noise_picture((64, 64)).save(folder / "a.png", icc_profile=b"no profile" * 600)
+    for _ in range(2):
+        assert "1 picture has a broken colour profile, so the colours count as sRGB: a.png" in notes_of(
+            plan_of(folder, class_tokens="x")
+        )
+
+
+def test_names_that_look_alike_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for name in ("caf\u00e9.png", "cafe\u0301.png"):
+        add_picture(folder, name)
+    if len(list(folder.glob("*.png"))) == 2:  # some file systems take them for one name
+        assert "2 names look like" in notes_of(plan_of(folder))
+
+
+def test_a_loop_of_links_and_a_link_to_nowhere(pictures: Callable[..., Path]) -> None:
+    folder = pictures()
+    try:
+        (folder / "round").symlink_to(folder, target_is_directory=True)
+        (folder / "gone.png").symlink_to(folder / "nothing.png")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    assert "gone.png cannot be read" in refused(folder)
+    (folder / "gone.png").unlink()
+    assert plan_of(folder).image_count == 4
+
+
+def test_a_blank_around_a_path_does_not_matter(pictures: Callable[..., Path]) -> None:
+    assert plan_of(Path(f"  {pictures()} ")).image_count == 4

@@ -99,3 +99,65 @@ def test_several_processes_write_at_once(tmp_path: Path, root: Path) -> None:
     store = FolderStore(tmp_path)
     assert all(store.get(f"{n}-{i}")["x"][0] == i for n in range(2) for i in range(20))
     assert store.damaged == 0
+
+
+def fill_packs(store: FolderStore, count: int) -> None:
+    for i in range(count):
+        store.put({f"k{i}": entry(i), "again": entry(i)})
+
+
+def test_many_packs_become_few(tmp_path: Path) -> None:
+    store, other = FolderStore(tmp_path), FolderStore(tmp_path)
+    fill_packs(store, 20)
+    assert store.compact() == 0
+    fill_packs(store, 40)
+    assert other.get("k1") is not None
+    assert store.compact() == 60
+    assert len(list(tmp_path.iterdir())) == 1
+    for each in (store, other, FolderStore(tmp_path)):
+        assert all(each.has(f"k{i}") for i in range(40))
+        assert_same(each.get("k39"), entry(39))
+        assert_same(each.get("again"), entry(39))
+        assert each.damaged == 0
+    store.put({"again": entry(77)})
+    assert_same(FolderStore(tmp_path).get("again"), entry(77))
+
+
+def test_a_merged_pack_is_a_safetensors_file_like_the_others(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    store = FolderStore(tmp_path)
+    fill_packs(store, 40)
+    store.compact()
+    (pack,) = tmp_path.iterdir()
+    tensors = load_file(pack)
+    assert torch.equal(tensors["k7/latents"], entry(7)["latents"])
+    assert tensors["k7/mask"].dtype == torch.uint8
+
+
+def test_damage_does_not_spread_when_packs_are_merged(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    fill_packs(store, 40)
+    first = min(tmp_path.iterdir())
+    data = bytearray(first.read_bytes())
+    data[-40] ^= 255
+    first.write_bytes(data)
+    store.compact()
+    again = FolderStore(tmp_path)
+    assert sum(again.has(f"k{i}") for i in range(40)) == 39
+    assert again.damaged == 1
+
+
+def test_several_processes_merge_at_once(tmp_path: Path, root: Path) -> None:
+    fill_packs(FolderStore(tmp_path), 40)
+    code = (
+        "import sys, torch; from pathlib import Path; from backend.data.store import FolderStore\n"
+        "store = FolderStore(Path(sys.argv[1])); store.compact()\n"
+        "store.put({'new' + sys.argv[2]: {'latents': torch.zeros(2)}})\n"
+        "assert all(store.has(f'k{i}') for i in range(40)), store.damaged\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    running = [subprocess.Popen([*command, str(n)], cwd=root) for n in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    store = FolderStore(tmp_path)
+    assert all(store.has(f"k{i}") for i in range(40)) and all(store.has(f"new{n}") for n in range(3))

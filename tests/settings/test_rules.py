@@ -98,11 +98,17 @@ def test_masks_need_a_source_when_a_run_starts() -> None:
     ("values", "said"),
     [
         ({"unet_lr": 0}, "the U-Net has a learning rate of 0: this part will not be trained"),
-        ({"enable_bucket": True, "resolution": 128}, "left at 256, is lowered to suit the training size 128,128"),
+        (
+            {"enable_bucket": True, "resolution": 128},
+            "left at 256, is lowered to suit the training size 128,128",
+        ),
         ({"text_encoder_lr": 0}, "the text encoder has a learning rate of 0: this part will not be trained"),
         ({"lr_warmup_steps": 100}, "the schedule 'constant' has no warm-up"),
         ({"optimizer_type": "AdaFactor"}, "AdaFactor sets the rate itself"),
-        ({"dataset_config": "d.toml", "train_data_dir": "p"}, "train_data_dir, reg_data_dir and in_json are not used"),
+        (
+            {"dataset_config": "d.toml", "train_data_dir": "p"},
+            "train_data_dir, reg_data_dir and in_json are not used",
+        ),
         ({"max_train_steps": 100, "max_train_epochs": 2}, "max_train_steps 100 is not used"),
         ({"network_alpha": 0}, "an alpha of 0 counts as the rank"),
         ({"conv_alpha": 4}, "conv_alpha has no effect without conv_dim"),

@@ -1,0 +1,127 @@
+"""sd-scripts' .npz caches beside the pictures: read when they fit, never believed otherwise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from backend.data.cache import LatentCache, open_store
+from backend.data.fill import Filled, fill_latents
+from backend.data.loader import Loader
+from backend.data.npz import NpzCaches
+from tests.data.data_kit import add_picture, noise_picture, plan_of
+
+FACTOR = 0.18215
+
+
+def encode(pixels: Tensor, noise: Tensor) -> Tensor:
+    return torch.zeros(len(pixels), 4, pixels.shape[2] // 8, pixels.shape[3] // 8)
+
+
+def write(path: Path, size: tuple[int, int], latents: tuple[int, ...] = (4, 8, 8), **more: Any) -> np.ndarray:
+    values = np.random.default_rng(1).standard_normal(latents).astype(np.float32)
+    values = values + np.float32(more.pop("fill", 0))
+    crop = np.zeros(4)
+    np.savez(path, **{"latents": values, "original_size": np.array(size), "crop_ltrb": crop, **more})
+    return values
+
+
+def fill(folder: Path, family: str = "sd1", **options: Any) -> tuple[LatentCache, Filled, Any]:
+    plan = plan_of(folder, **options)
+    cache = LatentCache(open_store("latents", "v", disk=False), "v", npz=NpzCaches(family, FACTOR))
+    return cache, fill_latents(plan, cache, encode), plan
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "used"),
+    [
+        ("sd1", "a_0096x0064_sd.npz", True),
+        ("sd1", "a.npz", True),
+        ("sd1", "a_0096x0064_sdxl.npz", True),
+        ("sdxl", "a_0096x0064_sdxl.npz", True),
+        ("sdxl", "a.npz", True),
+        ("sdxl", "a_0096x0064_sd.npz", False),
+        ("sd3", "a.npz", False),
+        ("sd1", "a_0064x0096_sd.npz", False),
+    ],
+)
+def test_names(tmp_path: Path, family: str, name: str, used: bool) -> None:
+    folder = tmp_path / "set"
+    add_picture(folder, "a.png", (96, 64))
+    values = write(folder / name, (96, 64))
+    cache, filled, plan = fill(folder, family)
+    assert (filled.taken, filled.computed) == ((1, 0) if used else (0, 1))
+    (batch,) = Loader(plan, seed=1, total_steps=1, latents=cache).epoch(1)
+    wanted = torch.from_numpy(values) * FACTOR if used else torch.zeros(4, 8, 8)
+    assert batch.latents is not None and torch.equal(batch.latents[0], wanted)
+
+
+def test_they_are_not_kept_as_our_own(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    add_picture(folder, "a.png", (96, 64))
+    write(folder / "a.npz", (96, 64))
+    cache, _, plan = fill(folder)
+    plain = LatentCache(cache.store, "v")
+    assert fill_latents(plan, plain, encode).computed == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "latents", "more"),
+    [
+        ((96, 64), (4, 8, 16), {}),
+        ((100, 64), (4, 8, 8), {}),
+        ((96, 64), (16, 8, 8), {}),
+        ((96, 64), (4, 8, 8), {"fill": np.nan}),
+    ],
+    ids=["shape", "size", "channels", "not finite"],
+)
+def test_what_does_not_fit_is_encoded(
+    tmp_path: Path, size: tuple[int, int], latents: tuple[int, ...], more: dict[str, Any]
+) -> None:
+    folder = tmp_path / "set"
+    add_picture(folder, "a.png", (96, 64))
+    write(folder / "a.npz", size, latents, **more)
+    assert fill(folder)[1].computed == 1
+
+
+def test_a_mirrored_one_is_needed_when_pictures_are_mirrored(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    add_picture(folder, "a.png", (96, 64))
+    write(folder / "a.npz", (96, 64))
+    assert (fill(folder, flip_aug=True)[1].taken, fill(folder, flip_aug=True)[1].computed) == (1, 1)
+    write(folder / "a.npz", (96, 64), latents_flipped=np.ones((4, 8, 8), np.float32))
+    assert fill(folder, flip_aug=True)[1].taken == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no archive", None])
+def test_damaged_files_are_passed_over(tmp_path: Path, data: bytes | None) -> None:
+    folder = tmp_path / "set"
+    add_picture(folder, "a.png", (96, 64))
+    write(folder / "a.npz", (96, 64))
+    whole = (folder / "a.npz").read_bytes()
+    (folder / "a.npz").write_bytes(whole[: len(whole) // 2] if data is None else data)
+    assert fill(folder)[1].computed == 1
+
+
+def test_a_picture_that_sd_scripts_saw_on_its_side_is_encoded(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise_picture((64, 64)).save(folder / "a.png", exif=exif)
+    write(folder / "a.npz", (64, 64))
+    assert fill(folder, class_tokens="x")[1].computed == 1
+
+
+def test_the_layout_is_that_of_real_files(golden_dir: Path) -> None:
+    layout = json.loads((golden_dir / "out" / "cache_npz_layout.json").read_text())
+    facts = layout["wide_0300x0180_sd.npz"]
+    assert facts["latents"][:2] == [[4, 16, 16], "float32"]
+    assert facts["latents_flipped"][0] == [4, 16, 16] and facts["original_size"][2] == [300, 180]
