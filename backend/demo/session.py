@@ -17,6 +17,8 @@ from backend.jobs.runs import Run
 from backend.settings import Settings, read_preset, to_toml
 from backend.system.paths import REPOSITORY, runs_root
 
+BUNDLED = REPOSITORY / "models" / "demo" / "atelier-demo.safetensors"
+"""Trained by ``tools/make_demo.py`` on the demo's own world of shapes and colours."""
 PRESET = REPOSITORY / "presets" / "sd15" / "demo.toml"
 NAME = "demo-creature"
 PROMPTS = (
@@ -26,6 +28,8 @@ PROMPTS = (
 )
 """What is drawn before and after, with seeds: the subject, the subject elsewhere, something else."""
 DRAW_STEPS = 20
+GUIDANCE = 3.0
+"""So small a model overdoes it at the usual 7."""
 _LOOK_SECONDS = 0.25
 
 
@@ -38,14 +42,14 @@ class Outcome:
     picture: Path
 
 
-def run_demo(steps: int, progress: Progress) -> Outcome:
-    """Prepare, train for ``steps`` steps, and compare.
+def run_demo(steps: int, progress: Progress, model: Path | None = None) -> Outcome:
+    """Prepare, train for ``steps`` steps, and compare, with ``model`` or the small one.
 
     :raises AtelierError: with the trainer's own problems when training does not come to its end.
     """
     folder = runs_root() / "demo-data"
     pictures = prepare_pictures(folder, progress)
-    model = prepare_model(folder, progress)
+    model = model or prepare_model(folder, progress)
     run = create_and_start(runs_root(), NAME, to_toml(demo_settings(model, pictures, steps)))
     progress.say(f"3. Training a LoRA in {run.path}")
     view = follow(run, progress)
@@ -63,7 +67,11 @@ def prepare_pictures(folder: Path, progress: Progress) -> Path:
 
 
 def prepare_model(folder: Path, progress: Progress) -> Path:
-    """Make the small model unless it is there; returns its file."""
+    """The bundled small model; where it is missing, one of the same shape with random weights."""
+    if BUNDLED.is_file():
+        progress.say("2. The small model that comes with Atelier")
+        progress.say(f"  {BUNDLED}")
+        return BUNDLED
     model = folder / "small-model.safetensors"
     if model.is_file():
         progress.say("2. The small model is there already")
@@ -85,7 +93,7 @@ def demo_settings(model: Path, pictures: Path, steps: int) -> Settings:
         "caption_extension": ".txt",
         "output_name": NAME,
         "max_train_steps": steps,
-        "sample_prompt_text": f"{prompt} --d {seed} --s {DRAW_STEPS} --w {subject.SIZE} --h {subject.SIZE}",
+        "sample_prompt_text": f"{prompt} --d {seed} --s {DRAW_STEPS} --w {subject.SIZE} --h {subject.SIZE} --l {GUIDANCE:g}",
         "sample_every_n_steps": max(50, steps // 4),
     }
     return read_preset(PRESET).settings.replace(**changes)
@@ -156,7 +164,14 @@ def draw_comparison(model: Path, lora: Path, target: Path, progress: Progress) -
     from backend.generate.request import Request
 
     requests = [
-        Request(prompt=prompt, width=subject.SIZE, height=subject.SIZE, seed=seed, steps=DRAW_STEPS)
+        Request(
+            prompt=prompt,
+            width=subject.SIZE,
+            height=subject.SIZE,
+            seed=seed,
+            steps=DRAW_STEPS,
+            scale=GUIDANCE,
+        )
         for prompt, seed in PROMPTS
     ]
     total = 2 * len(requests)

@@ -129,10 +129,9 @@ def test_the_whole_demo_makes_a_lora_and_a_before_and_after_picture(tmp_path: Pa
 
 @pytest.mark.e2e
 def test_a_training_that_fails_ends_the_demo_with_the_trainers_words(tmp_path: Path) -> None:
-    model = tmp_path / "runs" / "demo-data" / "small-model.safetensors"
-    model.parent.mkdir(parents=True)
+    model = tmp_path / "small-model.safetensors"
     model.write_bytes(b"this is no model at all" * 10)
-    done = run_demo(tmp_path, "--steps", "3")
+    done = run_demo(tmp_path, "--steps", "3", "--model", str(model))
     assert done.returncode in (2, 4)
     assert "small-model.safetensors" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
