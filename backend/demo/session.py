@@ -87,13 +87,14 @@ def prepare_model(folder: Path, progress: Progress) -> Path:
 def demo_settings(model: Path, pictures: Path, steps: int) -> Settings:
     """The demo preset with this model, these pictures and this many steps."""
     prompt, seed = PROMPTS[0]
+    size = f"--w {subject.SIZE} --h {subject.SIZE}"
     changes: dict[str, Any] = {
         "pretrained_model_name_or_path": str(model),
         "train_data_dir": str(pictures),
         "caption_extension": ".txt",
         "output_name": NAME,
         "max_train_steps": steps,
-        "sample_prompt_text": f"{prompt} --d {seed} --s {DRAW_STEPS} --w {subject.SIZE} --h {subject.SIZE} --l {GUIDANCE:g}",
+        "sample_prompt_text": f"{prompt} --d {seed} --s {DRAW_STEPS} {size} --l {GUIDANCE:g}",
         "sample_every_n_steps": max(50, steps // 4),
     }
     return read_preset(PRESET).settings.replace(**changes)
