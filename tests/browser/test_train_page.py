@@ -73,22 +73,33 @@ def set_field(page: Any, option: Declared, typed: str) -> None:
         page.press(field, "Tab")
 
 
+def needed(option: Declared) -> list[tuple[Declared, Any]]:
+    """What must be set, in this order, for a field to be shown."""
+    found: list[tuple[Declared, Any]] = []
+    for key, allowed in option.info.show_if:
+        other = declarations()[key]
+        if other.default not in allowed:
+            found += [*needed(other), (other, allowed[0])]
+    return found
+
+
 def test_every_field_changes_exactly_its_own_key(clean: Any) -> None:
     page = clean
     page.click(".at-tools [data-view=all]")
     for option in declarations().values():
         if option.choices == (option.default,):
             continue  # there is nothing else to choose
-        needs = [declarations()[key] for key, _ in option.info.show_if]
-        for (_, allowed), other in zip(option.info.show_if, needs, strict=True):
-            set_field(page, other, str(allowed[0]))
+        needs = list({other.key: (other, value) for other, value in needed(option)}.values())
+        for other, value in needs:
+            set_field(page, other, str(value))
         typed, expected = other_value(option)
         set_field(page, option, typed)
-        found = {key: value for key, value in shown_toml(page).items() if key not in {o.key for o in needs}}
+        changed = {other.key for other, _ in needs}
+        found = {key: value for key, value in shown_toml(page).items() if key not in changed}
         # Arguments in the old spelling become the options they stand for.
         wanted = {"conv_dim": 4} if option.key == "network_args" else {option.key: expected}
         assert found == wanted, option.key
-        for one in (option, *needs):
+        for one in (option, *(other for other, _ in reversed(needs))):
             page.click(f'[data-key="{one.key}"] .at-reset')
     assert shown_toml(page) == {}
 
