@@ -74,6 +74,10 @@ class RunFault(AtelierError):
     exit_code = 4
 
 
+class StorageFault(RunFault):
+    """A file could not be written for lack of room or a vanished folder; trying again may work."""
+
+
 def run_main(main: Callable[[], int | None]) -> int:
     """Call ``main`` and turn errors into readable text on stderr and an exit code.
 

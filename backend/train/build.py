@@ -30,7 +30,7 @@ from backend.train.objectives import Objective
 from backend.train.preflight import Prepared
 from backend.train.provenance import TrainingFacts
 from backend.train.samples import Sampler
-from backend.train.saver import Saver
+from backend.train.saver import Saver, check_space
 from backend.train.schedules import Schedule, warmup_steps
 from backend.train.session import Session, picture_ids
 from backend.train.step import StepModule
@@ -98,6 +98,7 @@ def build_session(
         control=control,
         events=events,
     )
+    check_space(session, output_folder(settings, run))
     events.emit("plan", **_plan_event(prepared, session))
     return session, position
 

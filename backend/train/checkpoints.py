@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backend.errors import InputError, Problem, RunFault
+from backend.errors import InputError, Problem, StorageFault
 from backend.weights.safefile import write_safetensors, write_text_atomic
 
 VERSION = 1
@@ -56,7 +56,7 @@ def save_state(folder: Path, state: State) -> None:
     """Write a restore point. An older one at the same place is replaced only when this is whole.
 
     Raises:
-        RunFault: the disk is full or cannot be written; the older one is untouched.
+        StorageFault: the disk is full or cannot be written; the older one is untouched.
     """
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -74,7 +74,7 @@ def save_state(folder: Path, state: State) -> None:
         write_text_atomic(partial / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
         _replace_folder(partial, folder)
     except OSError as error:
-        raise RunFault(
+        raise StorageFault(
             "the restore point could not be written",
             where=str(folder),
             why=str(error),

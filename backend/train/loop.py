@@ -7,7 +7,6 @@ position (step, epoch, batch), the weights and the optimizer; everything else fo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,9 +21,6 @@ from backend.data.loader import Batch
 from backend.train.checkpoints import Position
 from backend.train.meter import StepRecord
 from backend.train.session import Session
-
-PAUSE_LOOK = 0.2
-"""Seconds between two looks for a command while paused."""
 
 
 class Ending(Enum):
@@ -162,9 +158,6 @@ def pause(session: Session) -> Ending | None:
     session.meter.flush()
     session.events.emit("state", state="paused")
     with session.meter.pause():
-        while True:
-            for command in session.control.poll():
-                if command["command"] in ("resume", "stop", "stop_now"):
-                    session.events.emit("state", state="running")
-                    return None if command["command"] == "resume" else Ending.STOPPED
-            time.sleep(PAUSE_LOOK)
+        asked = session.wait()
+    session.events.emit("state", state="running")
+    return Ending.STOPPED if asked == "stop" else None

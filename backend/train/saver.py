@@ -8,11 +8,15 @@ each with ``-state`` for a restore point beside it. The run's own rolling restor
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from backend.errors import EnvironmentFault, InputError, StorageFault
 from backend.settings import Settings
+from backend.system.headers import readable_size
 from backend.train.checkpoints import Position, State, save_state
 from backend.train.provenance import TrainingFacts
 from backend.weights.safefile import write_text_atomic
@@ -20,6 +24,8 @@ from backend.weights.safefile import write_text_atomic
 if TYPE_CHECKING:
     from backend.train.session import Session
 
+RETRY_SECONDS = 30.0
+"""Seconds between two tries to write where there was no room."""
 Kind = Literal["result", "epoch", "step", "stopped", "state", "recovery"]
 
 
@@ -80,7 +86,8 @@ class Saver:
         session.meter.flush()
         path = free_name(self._output / f"{name}{session.method.suffix()}", self.written())
         if self._main:
-            session.method.save(path, self._facts.at(position.step, position.epoch))
+            facts = self._facts.at(position.step, position.epoch)
+            patiently(session, lambda: session.method.save(path, facts))
             self._announce(session, position, kind, path)
         return path
 
@@ -95,7 +102,8 @@ class Saver:
             "optimizer": session.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
-        save_state(folder, State(position, session.method.weights(), optimizer, session.facts()))
+        state = State(position, session.method.weights(), optimizer, session.facts())
+        patiently(session, lambda: save_state(folder, state))
         self._announce(session, position, kind, folder)
 
     def written(self) -> dict[str, str]:
@@ -111,6 +119,58 @@ class Saver:
             self._manifest, json.dumps({**self.written(), str(path): kind}, ensure_ascii=False, indent=1)
         )
         session.events.emit("saved", step=position.step, epoch=position.epoch, kind=kind, path=str(path))
+
+
+def patiently(session: Session, write: Callable[[], None]) -> None:
+    """Write, and while that fails for the disk's sake, wait for room: nothing trained is lost.
+
+    The run is paused meanwhile and tries again by itself, or at once when told to resume. A stop
+    ends the run with the fault.
+
+    Raises:
+        StorageFault, EnvironmentFault: the user stopped while there was no room.
+    """
+    while True:
+        try:
+            return write()
+        except (StorageFault, EnvironmentFault) as fault:
+            session.events.emit("warning", text=fault.text(), problem=fault.problems[0].as_dict())
+            session.events.emit(
+                "note", text="paused: free some space and press Resume; it goes on by itself then"
+            )
+            session.events.emit("state", state="paused")
+            if session.wait(RETRY_SECONDS) == "stop":
+                raise
+            session.events.emit("state", state="running")
+
+
+def check_space(session: Session, output: Path) -> None:
+    """Refuse a run whose files will not fit on the disk.
+
+    Raises:
+        InputError: says how much is needed and how much is free.
+    """
+    weights = sum(tensor.nbytes for tensor in session.method.weights().values())
+    saving, length = session.settings.saving, session.length
+    files = 1 + (length.steps // saving.save_every_n_steps if saving.save_every_n_steps else 0)
+    files += length.epochs // saving.save_every_n_epochs if saving.save_every_n_epochs else 0
+    states = files if saving.save_state else int(saving.save_state_on_train_end)
+    # A restore point holds the weights and, for Adam and its like, two more numbers for each.
+    needed = weights * (files + 3 * states) + (3 * weights if saving.recovery_minutes else 0)
+    free = shutil.disk_usage(existing(output)).free
+    if needed > free:
+        raise InputError(
+            f"the run's files need about {readable_size(needed)}; {readable_size(free)} are free",
+            where=str(output),
+            why=f"{files} results and {states} restore points",
+            next="free some space, save less often, or choose a folder on another disk",
+            key="output_dir",
+        )
+
+
+def existing(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
 
 
 def free_name(path: Path, own: dict[str, str]) -> Path:

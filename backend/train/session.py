@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ from backend.train.step import StepInputs, StepModule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+LOOK_SECONDS = 0.2
+"""Seconds between two looks for a command while a run waits."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,16 @@ class Session:
         noise = self.loader.posterior_noise(batch, self.model.latent_channels, self.model.scale_factor)
         with torch.no_grad():
             return self.model.encode_images(batch.pixels, noise).to(self.device)
+
+    def wait(self, seconds: float | None = None) -> str:
+        """Wait for ``resume`` or ``stop`` and tell which; '' when ``seconds`` pass without either."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while end is None or time.monotonic() < end:
+            for command in self.control.poll():
+                if command["command"] in ("resume", "stop", "stop_now"):
+                    return "resume" if command["command"] == "resume" else "stop"
+            time.sleep(LOOK_SECONDS)
+        return ""
 
     def rates(self) -> dict[str, float]:
         """Learning rates by group name, as they are now."""

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from backend.errors import EnvironmentFault, Problem, RunFault
+from backend.errors import EnvironmentFault, Problem, RunFault, StorageFault
 from backend.system.headers import readable_size
 from backend.wholefile import NewFile, replacing
 
@@ -198,7 +198,7 @@ def _fault(path: Path, size: int, error: OSError) -> RunFault | EnvironmentFault
     where = str(path)
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         free = shutil.disk_usage(path.parent).free
-        return RunFault(
+        return StorageFault(
             f"the disk is full: {path.name} needs {readable_size(size)}, {readable_size(free)} are free",
             where=where,
             why=f"{size} bytes are needed, {free} are free",

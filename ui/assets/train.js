@@ -131,7 +131,7 @@ function drawState(state) {
   buttons.stop.disabled = busy || !state.can_stop;
   buttons.resume.disabled = busy || !state.resumable;
   buttons.stop.hidden = !state.active;
-  buttons.resume.hidden = state.active || !state.resumable;
+  buttons.resume.hidden = !state.resumable;
   const line = $(".at-status");
   line.dataset.state = state.state;
   line.querySelector(".at-status-text").textContent = state.text;

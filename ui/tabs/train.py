@@ -114,7 +114,10 @@ class TrainPage:
         run = self._find(data.get("run"))
         if run is None:
             raise InputError(t("train.nothing_to_resume"))
-        process.start(run, resume=True)
+        if state(run).state == "paused":
+            control.send(run, "resume")
+        else:
+            process.start(run, resume=True)
         return {"run": run.id, "message": t("train.resumed")}
 
     def read_preset(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +169,7 @@ def describe(run: Run | None) -> dict[str, Any]:
         "total": now.total,
         "active": now.active,
         "can_stop": now.state in ("starting", "running", "paused"),
-        "resumable": now.resumable,
+        "resumable": now.resumable or now.state == "paused",
     }
 
 
