@@ -237,20 +237,6 @@ def _answers(address: str) -> None:
             time.sleep(0.3)
 
 
-@pytest.fixture
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not Path("/usr/bin/chromium").exists():
-        pytest.skip("Chromium is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path="/usr/bin/chromium", args=[*flags, "--disable-sync", "--no-first-run"]
-        )
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
 def test_in_a_browser(run: Run, page_address: str, browser) -> None:
     register_current_process(run)
@@ -282,6 +268,8 @@ def test_in_a_browser(run: Run, page_address: str, browser) -> None:
     assert hosts <= {"127.0.0.1", ""}
     events.emit("state", state="finished")
     tab.wait_for_selector('#live .lv[data-state="finished"]')
+    for look in (tab, second):
+        look.close()
 
 
 def _open_the_log(tab) -> None:
