@@ -6,38 +6,19 @@ import contextlib
 import errno
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
 from backend.errors import EnvironmentFault, InputError, Problem, RunFault
+from backend.wholefile import replacing
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
     """Write a file that is found whole, the old one or the new one. Raises OSError; the old stays then."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as new:
+        new.file.write(data)
         with contextlib.suppress(OSError):
-            shutil.copymode(path, partial)
-        _rename(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _rename(source: Path, target: Path) -> None:
-    """Windows refuses for a moment while somebody reads ``target``."""
-    for attempt in range(20):
-        try:
-            source.replace(target)
-            return
-        except PermissionError:
-            if sys.platform != "win32" or attempt == 19:
-                raise
-            time.sleep(0.05)
+            shutil.copymode(path, new.path)
 
 
 def new_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
