@@ -1,0 +1,75 @@
+"""Loss and noise."""
+
+from __future__ import annotations
+
+from backend.settings.rules.rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "adaptive-needs-offset",
+        "error",
+        ("all", ("adaptive_noise_scale", "set"), ("noise_offset", "unset")),
+        "adaptive_noise_scale needs noise_offset",
+        "give a noise_offset as well",
+        key="adaptive_noise_scale",
+    ),
+    Rule(
+        "offset-strength-idle",
+        "note",
+        ("all", ("noise_offset_random_strength", "set"), ("noise_offset", "unset")),
+        "noise_offset_random_strength has no effect without noise_offset",
+        key="noise_offset_random_strength",
+    ),
+    Rule(
+        "perturbation-strength-idle",
+        "note",
+        ("all", ("ip_noise_gamma_random_strength", "set"), ("ip_noise_gamma", "unset")),
+        "ip_noise_gamma_random_strength has no effect without ip_noise_gamma",
+        key="ip_noise_gamma_random_strength",
+    ),
+    Rule(
+        "scale-v-needs-v",
+        "error",
+        ("all", ("scale_v_pred_loss_like_noise_pred", "set"), ("v_parameterization", "unset")),
+        "scale_v_pred_loss_like_noise_pred is for v-prediction only",
+        "switch v_parameterization on, or this off",
+        key="scale_v_pred_loss_like_noise_pred",
+    ),
+    Rule(
+        "v-like-excludes-v",
+        "error",
+        ("all", ("v_pred_like_loss", "set"), ("v_parameterization", "set")),
+        "v_pred_like_loss and v_parameterization exclude each other",
+        "leave one of them out",
+        why="the one adds a v-like loss to noise prediction, the other is v-prediction",
+        key="v_pred_like_loss",
+    ),
+    Rule(
+        "zero-terminal-weights",
+        "error",
+        (
+            "all",
+            ("zero_terminal_snr", "set"),
+            ("v_parameterization", "unset"),
+            ("any", ("debiased_estimation_loss", "set"), ("v_pred_like_loss", "set")),
+        ),
+        "zero_terminal_snr with noise prediction makes the loss weight infinite at the last timestep",
+        "leave out debiased_estimation_loss and v_pred_like_loss, or train v-prediction",
+        key="zero_terminal_snr",
+    ),
+    Rule(
+        "zero-terminal-wants-v",
+        "note",
+        ("all", ("zero_terminal_snr", "set"), ("v_parameterization", "unset")),
+        "zero_terminal_snr is meant for v-prediction: there is no noise to predict from pure noise",
+        key="zero_terminal_snr",
+    ),
+    Rule(
+        "timesteps-order",
+        "error",
+        ("min_timestep", ">", ("key", "max_timestep")),
+        "min_timestep {min_timestep} is above max_timestep {max_timestep}",
+        "exchange them",
+        key="min_timestep",
+    ),
+)

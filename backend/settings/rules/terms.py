@@ -1,0 +1,29 @@
+"""Conditions that several rules share, by name."""
+
+from __future__ import annotations
+
+LR_ZERO = ("learning_rate", "=", 0)
+UNET_OFF = (
+    "any",
+    ("network_train_text_encoder_only", "set"),
+    ("unet_lr", "=", 0),
+    ("all", ("unet_lr", "unset"), LR_ZERO),
+)
+TEXT_OFF = (
+    "any",
+    ("network_train_unet_only", "set"),
+    ("text_encoder_lr", "=", 0),
+    ("all", ("text_encoder_lr", "unset"), LR_ZERO),
+)
+BOTH_ONLY = ("all", ("network_train_unet_only", "set"), ("network_train_text_encoder_only", "set"))
+ADAFACTOR = ("optimizer_type", "=", "AdaFactor")
+OWN_RATE = ("all", ADAFACTOR, ("not", ("optimizer_args.relative_step", "=", False)))
+"""Adafactor with relative steps, its default, sets the learning rate itself."""
+HAS_PROMPTS = ("any", ("sample_prompts", "set"), ("sample_prompt_text", "set"))
+SAMPLES = (
+    "any",
+    ("sample_every_n_steps", "set"),
+    ("sample_every_n_epochs", "set"),
+    ("sample_at_first", "set"),
+)
+FOLDERS = ("dataset_config", "unset")
