@@ -26,8 +26,10 @@ SECTIONS: Mapping[str, type[Section]] = {
     "loss": sections.LossSettings,
     "precision": sections.PrecisionSettings,
     "saving": sections.SavingSettings,
+    "metadata": sections.MetadataSettings,
     "sampling": sections.SamplingSettings,
     "tracking": sections.TrackingSettings,
+    "launch": sections.LaunchSettings,
 }
 """Section name -> its model, in the order of form, file and reference."""
 

@@ -48,26 +48,22 @@ _ABSENT = """
     block_lr blocks_to_swap blockwise_fused_optimizers clip_g clip_g_dropout_rate clip_l
     clip_l_dropout_rate cond_emb_dim conditioning_data_dir console_log_file
     console_log_level console_log_simple control_net_lr controlnet_model_name_or_path
-    cpu_offload_checkpointing dataset_class ddp_gradient_as_bucket_view ddp_static_graph
-    ddp_timeout debug_dataset deepspeed diffusers_xformers enable_scaled_pos_embed
+    cpu_offload_checkpointing dataset_class debug_dataset deepspeed diffusers_xformers enable_scaled_pos_embed
     fp16_master_weights_and_gradients fp8_base fp8_base_unet full_bf16
     full_fp16 fused_backward_pass fused_optimizer_groups huggingface_path_in_repo
     huggingface_repo_id huggingface_repo_type huggingface_repo_visibility huggingface_token
     init_word initial_epoch initial_step learning_rate_te learning_rate_te1
     learning_rate_te2 learning_rate_te3 log_config log_tracker_config log_tracker_name logit_mean
     logit_std lr_decay_steps lr_scheduler_args lr_scheduler_min_lr_ratio lr_scheduler_timescale
-    lr_scheduler_type max_validation_steps metadata_author metadata_description
-    metadata_is_negative_embedding metadata_license metadata_merged_from metadata_preprocessor
-    metadata_tags metadata_thumbnail metadata_title metadata_trigger_phrase metadata_usage_hint
+    lr_scheduler_type
     mode_scale num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
-    pos_emb_random_crop_rate resume_from_huggingface save_clip save_last_n_epochs
-    save_last_n_epochs_state save_last_n_steps save_last_n_steps_state save_n_epoch_ratio
+    pos_emb_random_crop_rate resume_from_huggingface save_clip
     save_state_to_huggingface save_t5xxl skip_until_initial_step
     stop_text_encoder_training t5_dropout_rate t5xxl t5xxl_device t5xxl_dtype
     t5xxl_max_token_length token_string torch_compile train_t5xxl train_text_encoder
     training_shift use_object_template use_safetensors use_style_template use_t5xxl_cache_only
-    validate_every_n_epochs validate_every_n_steps wandb_api_key
+    wandb_api_key
     wandb_run_name weighted_captions weighting_scheme weights zero3_init_flag
     zero3_save_16bit_model
 """
@@ -119,7 +115,15 @@ ZERO_IS_UNSET: frozenset[str] = frozenset(
         "sample_every_n_epochs",
         "save_every_n_steps",
         "save_every_n_epochs",
+        "save_n_epoch_ratio",
+        "save_last_n_epochs",
+        "save_last_n_epochs_state",
+        "save_last_n_steps",
+        "save_last_n_steps_state",
         "min_snr_gamma",
+        "max_validation_steps",
+        "validate_every_n_epochs",
+        "validate_every_n_steps",
         "v_pred_like_loss",
     )
 )

@@ -97,6 +97,9 @@ class DatasetSettings(Section):
     token_warmup_step: float = option(0, "Tag warm-up: steps", "Steps until all tags are used; below 1 a share of all steps. 0: off.", ge=0, level="expert")
     validation_split: Fraction01 = option(0.0, "Held out for validation", "Share of the pictures that is not trained on, to measure the model by. A picture is never on both sides. 0: none.", ge=0, le=1, level="expert")
     validation_seed: int | None = option(None, "Validation seed", "Another number holds out other pictures. Empty: always the same ones.", ge=0, le=2**63 - 1, level="expert")
+    validate_every_n_steps: int | None = option(None, "Measure every n steps", "Measure the loss on the pictures held out every so many steps, beside the ends of epochs.", ge=1, unit="steps", level="expert")
+    validate_every_n_epochs: int | None = option(None, "Measure every n epochs", "Measure the loss on the pictures held out at the end of every so many epochs. Empty: of every one.", ge=1, unit="epochs", level="expert")
+    max_validation_steps: int | None = option(None, "Batches measured", "Most batches of held out pictures that are measured each time. Empty: all.", ge=1, level="expert")
     skip_broken_images: bool = option(False, "Leave out broken pictures", "Pictures that cannot be read are left out and listed. Off: training does not start until they are repaired or moved.")
     max_data_loader_n_workers: int = option(8, "Loading threads", "Threads that read pictures ahead. The result does not depend on it.", ge=0, le=64, level="expert")
 
@@ -213,6 +216,8 @@ class OptimizerSettings(Section):
         note="The default is sd-scripts' and is low for a LoRA.")  # fmt: skip
     unet_lr: float | None = option(None, "Learning rate of the U-Net", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
     text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100, several=True)
+    ema_decay: float | None = option(None, "Average the weights (EMA)", "Results and samples are a running mean of the weights, of which this share stays at each step: 0.99 to 0.9999, the more the longer the run. Steadier than the last weights. It begins with less and grows as (1 + n) / (10 + n).", ge=0, lt=1, level="expert")
+    ema_start: int = option(0, "Average from step", "Steps before averaging begins.", ge=0, le=100_000_000, unit="steps", level="expert")
     max_grad_norm: float = option(1.0, "Gradient clipping", "Longest gradient allowed; 0 switches it off.", ge=0, le=1e6, level="expert")
 
 
@@ -287,12 +292,36 @@ class SavingSettings(Section):
     save_precision: Literal["float", "fp16", "bf16"] | None = option(None, "Precision of the file", "As trained when empty; fp16 halves the file.")
     save_every_n_epochs: int | None = option(None, "Save every n epochs", "Keep a file every so many epochs.", ge=1, unit="epochs")
     save_every_n_steps: int | None = option(None, "Save every n steps", "Keep a file every so many steps.", ge=1, unit="steps")
+    save_n_epoch_ratio: int | None = option(None, "Save n times", "Keep a file so many times over the run, at the ends of epochs; wins over every n epochs.", ge=1, level="expert")
+    save_last_n_epochs: int | None = option(None, "Keep last epoch files", "Only so many files of epochs stay; older ones are removed when a new one is there.", ge=1, level="expert")
+    save_last_n_epochs_state: int | None = option(None, "Keep last epoch states", "As for the files, for the restore points beside them. Empty: as many as files.", ge=1, level="expert")
+    save_last_n_steps: int | None = option(None, "Keep files of last steps", "Files of steps stay while they are at most so many steps old (a count of steps, not of files).", ge=1, unit="steps", level="expert")
+    save_last_n_steps_state: int | None = option(None, "Keep states of last steps", "As for the files, for the restore points beside them. Empty: as for the files.", ge=1, unit="steps", level="expert")
+    save_last_n_step_files: int | None = option(None, "Keep last step files", "Only so many files of steps stay.", ge=1, level="expert")
     save_state: bool = option(False, "Save state too", "Keep a restore point beside each saved file.")
     save_state_on_train_end: bool = option(False, "Save state at the end", "Keep a restore point when training ends, so that it can go on later.")
     recovery_minutes: float = option(10.0, "Restore point every", "A rolling restore point inside the run folder, for crashes and power cuts. 0: none.", ge=0, le=10_000, unit="min", level="expert")
     resume: str | None = option(None, "Resume from state", "A state folder to go on from.", path="folder", level="expert")
+
+
+class MetadataSettings(Section):
+    """What the result says of itself."""
+
+    title = "Metadata"
+
     no_metadata: bool = option(False, "No metadata", "Leave settings out of the result file.", level="expert")
     training_comment: str | None = option(None, "Comment", "Kept in the result's metadata.", level="expert")
+    metadata_title: str | None = option(None, "Title", "Shown by programs that read modelspec. The name when empty.", level="expert", per_run=True)
+    metadata_author: str | None = option(None, "Author", "Who made it.", level="expert")
+    metadata_description: str | None = option(None, "Description", "What it is for.", level="expert", per_run=True)
+    metadata_license: str | None = option(None, "Licence", "Under which terms it may be used.", level="expert")
+    metadata_tags: str | None = option(None, "Tags", "Words with commas between them.", level="expert", per_run=True)
+    metadata_usage_hint: str | None = option(None, "Usage hint", "How to use it well.", level="expert", per_run=True)
+    metadata_trigger_phrase: str | None = option(None, "Trigger phrase", "The words that call it up.", level="expert", per_run=True)
+    metadata_thumbnail: str | None = option(None, "Thumbnail", "A picture that is kept inside the file, made small when it is large.", path="file", level="expert")
+    metadata_merged_from: str | None = option(None, "Merged from", "Titles of the models it was made of.", level="expert", per_run=True)
+    metadata_preprocessor: str | None = option(None, "Preprocessor", "What pictures must go through first.", level="expert")
+    metadata_is_negative_embedding: bool = option(False, "Negative embedding", "It is meant for the negative prompt.", level="expert")
 
 
 class SamplingSettings(Section):
@@ -316,3 +345,25 @@ class TrackingSettings(Section):
     logging_dir: str | None = option(None, "TensorBoard folder", "Write TensorBoard logs into a new folder inside this one.", path="output")
     log_prefix: str | None = option(None, "Log folder prefix", "Put before the date in the log folder's name.", level="expert")
     log_with: Literal["tensorboard"] | None = option(None, "Log with", "tensorboard writes logs into the run's own folder when no other is given.", level="expert")
+
+
+_SEVERAL: _Shown = (("deepspeed", (True,)),)
+
+
+class LaunchSettings(Section):
+    """Several cards or machines. One process each, started by accelerate."""
+
+    title = "Several cards and machines"
+
+    num_processes: int = option(1, "Processes", "One for each card, over all machines. Together they take that many batches at each step.", ge=1, le=4096,
+        note="Processes share each batch, so all have pictures of one size; in sd-scripts each draws batches of its own.")  # fmt: skip
+    gpu_ids: str | None = option(None, "Cards", "Numbers of the cards to use, such as 0,1. All when empty.", level="expert")
+    num_machines: int = option(1, "Machines", "Start the same training on each, with a number of its own.", ge=1, le=1024, level="expert")
+    machine_rank: int = option(0, "Number of this machine", "From 0, which is the one that writes the files.", ge=0, le=1023, level="expert", show_if=(("num_machines", tuple(range(2, 1025))),))
+    main_process_ip: str | None = option(None, "Address of machine 0", "As the others reach it.", level="expert")
+    main_process_port: int | None = option(None, "Port of machine 0", "A free one is taken when empty or 0; several machines need the same number.", ge=0, le=65_535, level="expert")
+    num_cpu_threads_per_process: int | None = option(None, "Processor threads of each", "The launcher's own rule when empty.", ge=1, le=1024, level="expert")
+    extra_accelerate_launch_args: str | None = option(None, "More for accelerate launch", "Further options, as one would type them.", level="expert")
+    ddp_timeout: int | None = option(None, "Longest wait for another", "Minutes until an exchange between processes counts as failed; the library's own when empty.", ge=1, le=100_000, unit="min", level="expert")
+    ddp_gradient_as_bucket_view: bool = option(False, "Gradients share memory", "Saves the memory of one copy of the gradients.", level="expert")
+    ddp_static_graph: bool = option(False, "Steps are alike", "Faster when every step uses the same weights: not with module_dropout.", level="expert")

@@ -32,6 +32,7 @@ class Settings(BaseModel):
     loss: sections.LossSettings = Field(default_factory=sections.LossSettings)
     precision: sections.PrecisionSettings = Field(default_factory=sections.PrecisionSettings)
     saving: sections.SavingSettings = Field(default_factory=sections.SavingSettings)
+    metadata: sections.MetadataSettings = Field(default_factory=sections.MetadataSettings)
     sampling: sections.SamplingSettings = Field(default_factory=sections.SamplingSettings)
     tracking: sections.TrackingSettings = Field(default_factory=sections.TrackingSettings)
 

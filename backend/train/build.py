@@ -21,19 +21,23 @@ from backend.settings.length import Length, run_length
 from backend.train import optimizers
 from backend.train.caching import Caches, Watch, fill_caches
 from backend.train.checkpoints import Position, State, load_state, newest_state
+from backend.train.ema import Ema
 from backend.train.environment import adapt
+from backend.train.losses import LossTable
 from backend.train.meter import Meter
-from backend.train.methods.base import Method
+from backend.train.methods.base import Adjustable, Method
 from backend.train.methods.network import NetworkMethod
 from backend.train.noise import NoiseRules
 from backend.train.objectives import Objective
 from backend.train.preflight import Prepared
 from backend.train.provenance import TrainingFacts
+from backend.train.room import check_space, forecast
 from backend.train.samples import Sampler
-from backend.train.saver import Saver, check_space
+from backend.train.saver import Saver
 from backend.train.schedules import Schedule, warmup_steps
 from backend.train.session import Session, picture_ids
 from backend.train.step import StepModule
+from backend.train.validation import Validator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,6 +64,7 @@ def build_session(
     accelerator, control = make_accelerator(settings), ControlReader(run.control)
     model = load_base_model(prepared, settings, accelerator, events)
     method = NetworkMethod(settings, prepared.plan, model, seed)
+    _require_adjustable(method, prepared.plan)
     _say(events, method.start())
     method.trainable.to(accelerator.device)
     length = run_length(settings, prepared.plan.batches_per_epoch(), accelerator.num_processes)
@@ -70,6 +75,10 @@ def build_session(
         prepared, settings, model, accelerator, length, optimizers.describe(optimizer, arguments), started
     )
     position = _restore(state, prepared.plan, method, optimizer, accelerator) if state else Position()
+    table, ema = LossTable(prepared.plan), _mean(method, settings)
+    if state is not None:
+        table.load(state.optimizer.get("losses"))
+        _load_mean(ema, state)
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
     module, optimizer = _wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
     session = Session(
@@ -91,16 +100,27 @@ def build_session(
             events,
             length,
             _pictures_per_step(prepared.plan, length, accelerator),
+            table,
             scaled=accelerator.scaler is not None,
         ),
         saver=Saver(settings, run.path, output_folder(settings, run), facts, accelerator.is_main_process),
         sampler=_sampler(settings, run, events, model, method, control),
         control=control,
         events=events,
+        validator=Validator.of(settings, prepared.plan.validation, caches),
+        ema=ema,
     )
-    check_space(session, output_folder(settings, run))
+    _check_space(session, run)
     events.emit("plan", **_plan_event(prepared, session))
     return session, position
+
+
+def _check_space(session: Session, run: Run) -> None:
+    """Whether the run's files will fit, less those that an earlier attempt has written already."""
+    numbers = sum(tensor.numel() for tensor in session.method.weights().values())
+    output = output_folder(session.settings, run)
+    files = forecast(session.settings, session.length, numbers, output, run.path)
+    check_space(files, session.saver.planned())
 
 
 def output_folder(settings: Settings, run: Run) -> Path:
@@ -200,6 +220,27 @@ def _restore(
     if accelerator.scaler is not None and state.optimizer.get("scaler"):
         accelerator.scaler.load_state_dict(state.optimizer["scaler"])
     return state.position
+
+
+def _require_adjustable(method: Method, plan: DatasetPlan) -> None:
+    """Refuse strengths of datasets where nothing has a strength."""
+    if not isinstance(method, Adjustable) and any(d.network_multiplier != 1.0 for d in plan.datasets):
+        raise InputError(
+            "network_multiplier needs a network to train",
+            why="the model itself is trained here, which has no strength",
+            next="remove network_multiplier from the dataset file, or train a network",
+            key="dataset_config",
+        )
+
+
+def _mean(method: Method, settings: Settings) -> Ema | None:
+    section = settings.optimizer
+    return Ema.of(method.trainable, section.ema_decay, section.ema_start)
+
+
+def _load_mean(ema: Ema | None, state: State) -> None:
+    if ema is not None:
+        ema.load(state.optimizer.get("ema"))
 
 
 def _loader(
@@ -304,6 +345,7 @@ def _facts(
         prediction=model.prediction,
         own_rate=optimizers.sets_own_rate(settings.optimizer.optimizer_type, arguments),
         processes=accelerator.num_processes,
+        validation_images=prepared.plan.validation.image_count if prepared.plan.validation else 0,
     )
 
 

@@ -8,6 +8,7 @@ their captions need no storage: they follow from the seed and the step (see ``ba
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,10 +23,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from backend.errors import InputError, Problem, StorageFault
+from backend.train.manifest import STATE_FILE
 from backend.weights.safefile import write_safetensors, write_text_atomic
 
 VERSION = 1
-_WEIGHTS, _OPTIMIZER, _MANIFEST = "weights.safetensors", "optimizer.pt", "state.json"
+_WEIGHTS, _OPTIMIZER, _MANIFEST = "weights.safetensors", "optimizer.pt", STATE_FILE
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class State:
     position: Position
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
-    """``optimizer``: its state dict; ``scaler``: that of the fp16 gradient scaler, or None."""
+    """``optimizer``: its state dict; ``scaler``: that of the fp16 gradient scaler, or None; ``ema``: the
+    means of the weights, or None; ``losses``: the sums behind the table of losses by picture."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Seed and settings that decide what a resumed run may change."""
 
@@ -105,6 +108,18 @@ def load_state(folder: Path) -> State:
         optimizer=torch.load(folder / _OPTIMIZER, map_location="cpu", weights_only=True),
         facts=manifest["facts"],
     )
+
+
+def remove_state(folder: Path) -> None:
+    """Remove a restore point; what else lies in its folder stays. Raises OSError.
+
+    The file that makes it one goes first, so that half of it is never taken for a whole.
+    """
+    for name in (_MANIFEST, _OPTIMIZER, _WEIGHTS):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def newest_state(folders: Iterable[Path]) -> tuple[Path | None, list[Problem]]:

@@ -15,6 +15,7 @@ from backend.errors import AtelierError, InputError, Problem
 from backend.families import FAMILIES
 from backend.settings import Settings
 from backend.system.identify import ModelFile, identify, require_base
+from backend.train.modelspec import thumbnail
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     known = any(problem.key == "pretrained_model_name_or_path" for problem in problems)
     base = None if known else _collect(problems, lambda: _base(settings))
     _collect(problems, lambda: _start_weights(settings, base))
+    _collect(problems, lambda: _thumbnail(settings))
     size = FAMILIES[base.family].default_resolution if base else 512
     plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))
     if problems or base is None or plan is None:
@@ -70,6 +72,13 @@ def _start_weights(settings: Settings, base: ModelFile | None) -> None:
             next="choose a LoRA made for this kind of base model",
             key="network_weights",
         )
+
+
+def _thumbnail(settings: Settings) -> None:
+    """Read the picture for the metadata now, as it would be too late at the first file."""
+    name = settings.metadata.metadata_thumbnail
+    if name and Path(name).is_file():
+        thumbnail(Path(name))
 
 
 def _collect(problems: list[Problem], work: Callable[[], T]) -> T | None:

@@ -7,7 +7,6 @@ LoRA. Values are what ``str()`` gives: "None", "True". Of paths only the last pa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from backend import __version__
 from backend.data.types import DatasetPlan
+from backend.train.modelspec import words_for_people
 from backend.train.provenance_data import dataset_metadata
 from backend.weights import hashes
-from backend.weights.safefile import serialised, write_safetensors, write_torch
+from backend.weights.metadata import content_hashes
+from backend.weights.safefile import write_safetensors, write_torch
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +153,7 @@ def network_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts
     With ``no_metadata`` it is :func:`minimum_metadata`. Hashing the base model may take seconds the
     first time: see :func:`backend.weights.hashes.prefetch`.
     """
-    if settings.saving.no_metadata:
+    if settings.metadata.no_metadata:
         return minimum_metadata(settings, facts)
     options = settings.flat()
     found: dict[str, object] = {key: options.get(name, other) for key, (name, other) in _OPTIONS.items()}
@@ -188,8 +189,15 @@ def modelspec(settings: Settings, facts: TrainingFacts) -> dict[str, str]:
         "prediction_type": "v" if facts.prediction == "v" else "epsilon",
         "implementation_version": f"atelier/{__version__}",
         "encoder_layer": settings.model.clip_skip,
+        "timestep_range": _timestep_range(settings),
     }
-    return {f"modelspec.{key}": str(value) for key, value in found.items() if value is not None}
+    words = {key: value for key, value in words_for_people(settings.metadata).items() if value}
+    return {f"modelspec.{key}": str(value) for key, value in (found | words).items() if value is not None}
+
+
+def _timestep_range(settings: Settings) -> str | None:
+    low, high = settings.loss.min_timestep, settings.loss.max_timestep
+    return None if (low, high) == (0, 1000) else f"{low},{high}"
 
 
 def save_network(
@@ -209,23 +217,6 @@ def save_network(
         write_safetensors(path, tensors, {**metadata, **content_hashes(tensors, metadata)})
     else:
         write_torch(path, tensors)
-
-
-def content_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
-    """``sshs_model_hash`` and ``sshs_legacy_hash``.
-
-    Both are taken of the file as it would be with the ``ss_*`` keys alone: the first is the SHA-256
-    of all that follows the header, the second the short hash of 64 KiB at 1 MiB.
-    """
-    known = {key: value for key, value in metadata.items() if key.startswith("ss_")}
-    pieces = serialised(tensors, known)
-    header = next(pieces)
-    digest, window = hashlib.sha256(), hashes.LegacyWindow()
-    window.update(header)
-    for piece in pieces:
-        digest.update(piece)
-        window.update(piece)
-    return {"sshs_model_hash": digest.hexdigest(), "sshs_legacy_hash": window.value()}
 
 
 def _family(facts: TrainingFacts) -> _Family:
@@ -263,6 +254,7 @@ def _run_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts) -
         "ss_steps": facts.steps,
         "ss_max_train_steps": facts.max_train_steps,
         "ss_seed": facts.seed,
+        **({} if optimizer.ema_decay is None else {"atelier.ema_decay": optimizer.ema_decay}),
     }
 
 

@@ -113,6 +113,7 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
     from backend.train.build import build_session
     from backend.train.caching import StopRequested
     from backend.train.loop import Ending, train
+    from backend.train.losses import tell as tell_losses
     from backend.weights.hashes import prefetch
 
     for note in prepared.notes:
@@ -132,15 +133,17 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
     try:
         ending, position = train(session, position)
     except AtelierError:
-        _point_to_last_good(run, session.saver.written(), events)
+        _point_to_last_good(session.saver.results(), events)
         raise
     if ending is Ending.STOPPED:
         events.emit("state", state="stopping")
         session.saver.stopped(session, position)
+        tell_losses(session.meter.table, run.path, events)
         return "stopped"
     events.emit("phase", name="saving", title="Saving the result")
     path = session.saver.finish(session, position)
-    events.emit("result", path=str(path), facts=session.result_facts(position))
+    facts = {**session.result_facts(position), **tell_losses(session.meter.table, run.path, events)}
+    events.emit("result", path=str(path), facts=facts)
     return "finished"
 
 
@@ -152,11 +155,8 @@ def _with_tensorboard(settings: Settings, run: Run, events: Sink) -> Sink:
     return TensorBoard(events, folder) if folder else events
 
 
-def _point_to_last_good(run: Run, written: dict[str, str], events: Sink) -> None:
+def _point_to_last_good(files: list[Path], events: Sink) -> None:
     """After a fault: name the last file that was saved whole, as the result so far."""
-    files = [
-        Path(name) for name, kind in written.items() if kind in ("epoch", "step") and Path(name).is_file()
-    ]
     if files:
         newest = max(files, key=lambda path: path.stat().st_mtime)
         events.emit("result", path=str(newest), facts={"last_good": True})

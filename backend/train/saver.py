@@ -2,31 +2,26 @@
 
 Names are sd-scripts': ``{name}-{epoch:06d}``, ``{name}-step{step:08d}``, ``{name}`` for the result,
 each with ``-state`` for a restore point beside it. The run's own rolling restore point lies in
-``state/`` of the run folder. Every file written is listed in ``manifest.json`` of the run.
+``state/`` of the run folder. Every file written is listed in ``manifest.json`` of the run, and only
+what is listed there is ever written over or removed.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
+import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from backend.errors import EnvironmentFault, InputError, StorageFault
 from backend.settings import Settings
-from backend.system.headers import readable_size
-from backend.train.checkpoints import Position, State, save_state
+from backend.train.checkpoints import Position, State, remove_state, save_state
+from backend.train.manifest import Entry, Kind, Manifest, Moment
 from backend.train.provenance import TrainingFacts
-from backend.weights.safefile import write_text_atomic
+from backend.train.retention import Retention
+from backend.train.room import patiently
 
 if TYPE_CHECKING:
     from backend.train.session import Session
-
-RETRY_SECONDS = 30.0
-"""Seconds between two tries to write where there was no room."""
-Kind = Literal["result", "epoch", "step", "stopped", "state", "recovery"]
 
 
 class Saver:
@@ -35,30 +30,31 @@ class Saver:
     def __init__(self, settings: Settings, run: Path, output: Path, facts: TrainingFacts, main: bool) -> None:
         self._settings = settings.saving
         self._run, self._output, self._facts, self._main = run, output, facts, main
-        self._names = {"result": settings.saving.output_name or "last"}
+        self._names = {"end": settings.saving.output_name or "last"}
         self._names["epoch"] = settings.saving.output_name or "epoch"
-        self._names["step"] = settings.saving.output_name or "at"
+        self._names["step"] = self._names["asked"] = settings.saving.output_name or "at"
         self._recovered = time.monotonic()
-        self._manifest = run / "manifest.json"
+        self._retention = Retention.of(settings.saving, facts.num_epochs)
+        self.manifest = Manifest(run / "manifest.json")
 
     def after_step(self, session: Session, position: Position) -> None:
         """Files due after an optimizer step."""
-        every = self._settings.save_every_n_steps
+        every = self._retention.every_steps
         if every and position.step % every == 0 and position.step < session.length.steps:
-            self._save(session, position, "step", f"{self._names['step']}-step{position.step:08d}")
+            self._save(session, position, "step")
         minutes = self._settings.recovery_minutes
         if minutes and time.monotonic() - self._recovered >= minutes * 60:
             self.recovery(session, position)
 
     def after_epoch(self, session: Session, position: Position) -> None:
         """Files due after an epoch. The last epoch's file is the result."""
-        every = self._settings.save_every_n_epochs
+        every = self._retention.every_epochs
         if every and position.epoch % every == 0 and position.step < session.length.steps:
-            self._save(session, position, "epoch", f"{self._names['epoch']}-{position.epoch:06d}")
+            self._save(session, position, "epoch")
 
     def save_now(self, session: Session, position: Position) -> None:
-        """A file because the user asked for one."""
-        self._save(session, position, "step", f"{self._names['step']}-step{position.step:08d}")
+        """A file because the user asked for one. It is never removed to make room for others."""
+        self._save(session, position, "asked")
         self.recovery(session, position)
 
     def stopped(self, session: Session, position: Position) -> None:
@@ -67,9 +63,9 @@ class Saver:
 
     def finish(self, session: Session, position: Position) -> Path:
         """The result and, when asked for, a restore point to train on from later."""
-        path = self._write(session, position, "result", self._names["result"])
+        path = self._write(session, position, "end", "result")
         if self._settings.save_state or self._settings.save_state_on_train_end:
-            self._state(session, position, self._output / f"{self._names['result']}-state", "state")
+            self._state(session, position, self._output / f"{self._stem(position, 'end')}-state", "end")
         return path
 
     def recovery(self, session: Session, position: Position) -> None:
@@ -77,106 +73,92 @@ class Saver:
         self._state(session, position, self._run / "state" / "recovery", "recovery")
         self._recovered = time.monotonic()
 
-    def _save(self, session: Session, position: Position, kind: Kind, name: str) -> None:
-        self._write(session, position, kind, name)
-        if self._settings.save_state:
-            self._state(session, position, self._output / f"{name}-state", "state")
+    def results(self) -> list[Path]:
+        """Files of epochs and steps that this run wrote and that are still there, oldest first."""
+        found = (entry for entry in self.manifest.entries() if entry.kind in ("epoch", "step"))
+        return [Path(entry.path) for entry in found if entry.untouched()]
 
-    def _write(self, session: Session, position: Position, kind: Kind, name: str) -> Path:
+    def planned(self) -> list[Path]:
+        """What an earlier attempt has written already of the files that a run plans from the start."""
+        return [Path(entry.path) for entry in self.manifest.entries() if entry.moment != "asked"]
+
+    def _save(self, session: Session, position: Position, moment: Moment) -> None:
+        self._write(session, position, moment, "epoch" if moment == "epoch" else "step")
+        if self._settings.save_state:
+            self._state(session, position, self._output / f"{self._stem(position, moment)}-state", moment)
+
+    def _stem(self, position: Position, moment: Moment) -> str:
+        if moment == "end":
+            return self._names["end"]
+        count = f"{position.epoch:06d}" if moment == "epoch" else f"step{position.step:08d}"
+        return f"{self._names[moment]}-{count}"
+
+    def _write(self, session: Session, position: Position, moment: Moment, kind: Kind) -> Path:
         session.meter.flush()
-        path = free_name(self._output / f"{name}{session.method.suffix()}", self.written())
+        name = f"{self._stem(position, moment)}{session.method.suffix()}"
+        path = free_name(self._output / name, self.manifest)
         if self._main:
             facts = self._facts.at(position.step, position.epoch)
-            patiently(session, lambda: session.method.save(path, facts))
-            self._announce(session, position, kind, path)
+            with session.kept_weights():
+                patiently(session, lambda: session.method.save(path, facts))
+            self._announce(session, Entry.of(path, kind, moment, position.step, position.epoch))
         return path
 
-    def _state(self, session: Session, position: Position, folder: Path, kind: Kind) -> None:
+    def _state(self, session: Session, position: Position, folder: Path, moment: Moment) -> None:
         session.meter.flush()
         if not self._main:
             return
+        kind: Kind = "recovery" if moment == "recovery" else "state"
         if kind == "state":
-            folder = free_name(folder, self.written())
+            folder = free_name(folder, self.manifest)
         scaler = session.accelerator.scaler
         optimizer = {
             "optimizer": session.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
+            "ema": session.ema.state() if session.ema is not None else None,
+            "losses": session.meter.table.state(),
         }
         state = State(position, session.method.weights(), optimizer, session.facts())
         patiently(session, lambda: save_state(folder, state))
-        self._announce(session, position, kind, folder)
+        self._announce(session, Entry.of(folder, kind, moment, position.step, position.epoch))
 
-    def written(self) -> dict[str, str]:
-        """Path -> kind of everything this run has written so far."""
-        try:
-            entries: dict[str, str] = json.loads(self._manifest.read_text(encoding="utf-8"))
-            return entries
-        except (FileNotFoundError, ValueError):
-            return {}
+    def _announce(self, session: Session, entry: Entry) -> None:
+        self.manifest.add(entry)
+        session.events.emit("saved", step=entry.step, epoch=entry.epoch, kind=entry.kind, path=entry.path)
+        self._prune(session, entry)
 
-    def _announce(self, session: Session, position: Position, kind: Kind, path: Path) -> None:
-        write_text_atomic(
-            self._manifest, json.dumps({**self.written(), str(path): kind}, ensure_ascii=False, indent=1)
-        )
-        session.events.emit("saved", step=position.step, epoch=position.epoch, kind=kind, path=str(path))
-
-
-def patiently(session: Session, write: Callable[[], None]) -> None:
-    """Write, and while that fails for the disk's sake, wait for room: nothing trained is lost.
-
-    The run is paused meanwhile and tries again by itself, or at once when told to resume. A stop
-    ends the run with the fault.
-
-    Raises:
-        StorageFault, EnvironmentFault: the user stopped while there was no room.
-    """
-    while True:
-        try:
-            return write()
-        except (StorageFault, EnvironmentFault) as fault:
-            session.events.emit("warning", text=fault.text(), problem=fault.problems[0].as_dict())
-            session.events.emit(
-                "note", text="paused: free some space and press Resume; it goes on by itself then"
-            )
-            session.events.emit("state", state="paused")
-            if session.wait(RETRY_SECONDS) == "stop":
-                raise
-            session.events.emit("state", state="running")
+    def _prune(self, session: Session, newest: Entry) -> None:
+        """Remove files that ``newest`` makes superfluous, and tell which."""
+        gone: list[Entry] = []
+        for entry in self._retention.outdated(self.manifest.entries(), newest):
+            try:
+                if entry.untouched():
+                    remove(entry)
+            except OSError as error:
+                name = Path(entry.path).name
+                session.events.emit("warning", text=f"{name} could not be removed: {error.strerror}")
+                continue
+            gone.append(entry)
+        if gone:
+            self.manifest.forget(gone)
+            names = ", ".join(Path(entry.path).name for entry in gone)
+            session.events.emit("note", text=f"removed, as only the last ones are kept: {names}")
 
 
-def check_space(session: Session, output: Path) -> None:
-    """Refuse a run whose files will not fit on the disk.
-
-    Raises:
-        InputError: says how much is needed and how much is free.
-    """
-    weights = sum(tensor.nbytes for tensor in session.method.weights().values())
-    saving, length = session.settings.saving, session.length
-    files = 1 + (length.steps // saving.save_every_n_steps if saving.save_every_n_steps else 0)
-    files += length.epochs // saving.save_every_n_epochs if saving.save_every_n_epochs else 0
-    states = files if saving.save_state else int(saving.save_state_on_train_end)
-    # A restore point holds the weights and, for Adam and its like, two more numbers for each.
-    needed = weights * (files + 3 * states) + (3 * weights if saving.recovery_minutes else 0)
-    free = shutil.disk_usage(existing(output)).free
-    if needed > free:
-        raise InputError(
-            f"the run's files need about {readable_size(needed)}; {readable_size(free)} are free",
-            where=str(output),
-            why=f"{files} results and {states} restore points",
-            next="free some space, save less often, or choose a folder on another disk",
-            key="output_dir",
-        )
+def remove(entry: Entry) -> None:
+    """Remove a file of the run, or the files of a restore point. Other files in its folder stay."""
+    path = Path(entry.path)
+    if entry.kind == "state":
+        remove_state(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
 
 
-def existing(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
-    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-
-
-def free_name(path: Path, own: dict[str, str]) -> Path:
+def free_name(path: Path, own: Manifest) -> Path:
     """``path``, or ``name (2)`` and so on when a file that this run did not write is there."""
     candidate, number = path, 2
-    while candidate.exists() and str(candidate) not in own:
+    while candidate.exists() and not own.owns(candidate):
         candidate = path.with_name(f"{path.stem} ({number}){path.suffix}")
         number += 1
     return candidate

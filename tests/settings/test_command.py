@@ -205,11 +205,7 @@ def test_another_name_is_told() -> None:
             "accelerate launch",
         ),
         ("--torch_compile", "Atelier does not have --torch_compile", "leave it out"),
-        (
-            "--save_last_n_steps=3",
-            "Atelier does not have --save_last_n_steps",
-            "did you mean save_every_n_steps?",
-        ),
+        ("--save_last_n_steps=-3", "save_last_n_steps: -3 is out of range", ""),
         ("--lr_decay_steps 500", "Atelier does not have --lr_decay_steps", "leave it out"),
         ("--network_dim", "--network_dim needs a value", ""),
         ("--output_dir my folder", "--output_dir: expected one value, got 2 ('my', 'folder')", "quotes"),

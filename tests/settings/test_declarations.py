@@ -74,6 +74,12 @@ NO_UPPER_BOUND = {
     "save_every_n_epochs",
 } | {
     "save_every_n_steps",
+    "save_n_epoch_ratio",
+    "save_last_n_epochs",
+    "save_last_n_epochs_state",
+    "save_last_n_steps",
+    "save_last_n_steps_state",
+    "save_last_n_step_files",
     "sample_every_n_steps",
     "sample_every_n_epochs",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import re
 import struct
@@ -17,8 +19,9 @@ from safetensors.torch import load_file, save
 
 from backend import __version__
 from backend.data.types import CaptionRules, Dataset, DatasetPlan, Geometry, Picture, Subset
-from backend.errors import RunFault
+from backend.errors import InputError, RunFault
 from backend.settings import Settings
+from backend.train.modelspec import thumbnail
 from backend.train.provenance import (
     TrainingFacts,
     content_hashes,
@@ -337,3 +340,51 @@ def test_values_too_large_for_the_precision_are_refused_and_nothing_is_left(tmp_
     with pytest.raises(RunFault, match=r"x\.weight"):
         save_network(tmp_path / "a.safetensors", {"x.weight": torch.tensor([1e6])}, {}, torch.float16)
     assert list(tmp_path.glob("*a*")) == []
+
+
+def test_words_for_people_go_into_modelspec(facts, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(tmp_path / "small.png")
+    words = {
+        "metadata_title": "Red ball",
+        "metadata_author": "Ann",
+        "metadata_description": "A ball.",
+        "metadata_license": "CC-BY-4.0",
+        "metadata_tags": "ball, red",
+        "metadata_usage_hint": "strength 0.8",
+        "metadata_trigger_phrase": "sks ball",
+        "metadata_merged_from": "one, two",
+        "metadata_preprocessor": "none",
+    }
+    found = modelspec(
+        settings(
+            **words, metadata_is_negative_embedding=True, metadata_thumbnail=str(tmp_path / "small.png")
+        ),
+        facts,
+    )
+    assert {key: found[key.replace("metadata_", "modelspec.")] for key in words} == words
+    assert found["modelspec.is_negative_embedding"] == "true"
+    kind, _, data = found["modelspec.thumbnail"].partition(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data) == (tmp_path / "small.png").read_bytes()
+    bare = modelspec(settings(), facts)
+    assert bare["modelspec.title"] == "lora" and "modelspec.author" not in bare
+    assert not [key for key in bare if key.endswith(("thumbnail", "is_negative_embedding", "timestep_range"))]
+
+
+def test_a_large_thumbnail_is_made_small_and_a_wrong_one_refused(tmp_path):
+    from PIL import Image
+
+    Image.effect_noise((1500, 900), 80).save(tmp_path / "large.png")
+    kind, _, data = thumbnail(tmp_path / "large.png").partition(",")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+        assert kind == "data:image/jpeg;base64" and picture.size == (512, 307)
+    (tmp_path / "no.png").write_text("<html>")
+    with pytest.raises(InputError, match="no picture"):
+        thumbnail(tmp_path / "no.png")
+
+
+def test_a_range_of_timesteps_is_told(facts):
+    found = modelspec(settings(min_timestep=200, max_timestep=800), facts)
+    assert found["modelspec.timestep_range"] == "200,800"
