@@ -18,6 +18,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from backend.errors import InputError
 from backend.families.parts.attention import AttentionKind, set_attention
 from backend.families.parts.checkpointing import Checkpointed
 
@@ -73,7 +74,12 @@ class DiffusionModel(ABC):
     latent_channels: ClassVar[int]
     scale_factor: ClassVar[int] = 8
     """Picture sides / latent sides."""
-    default_resolution: ClassVar[int]
+    side_multiple: ClassVar[int] = 8
+    """Sides of pictures are multiples of this many pixels."""
+    optional_text: ClassVar[frozenset[str]] = frozenset()
+    """Text encoders that stay as they are unless a person asks for them to be trained."""
+    default_resolution: int
+    """Pixels of a side that the model was made for."""
 
     denoiser: nn.Module
     text_encoders: dict[str, nn.Module]
@@ -92,6 +98,31 @@ class DiffusionModel(ABC):
     @abstractmethod
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         """Conditioning of tokens. Differentiable when the encoders' weights are."""
+
+    def tokenize_weighted(
+        self, captions: Sequence[str], max_token_length: int | None = None
+    ) -> tuple[TokenIds, Tensor]:
+        """As :meth:`tokenize` for captions with emphasis such as ``(word:1.2)``, and how much each token
+        counts: (B, chunks, 77) float32. For families whose text is CLIP's alone:
+        ``ClipTokenizer.weighted_chunks`` gives both, and several encoders share one table.
+
+        Raises:
+            InputError: the family has no meaning for it.
+        """
+        raise _no_emphasis()
+
+    def weigh_text(self, conditioning: Conditioning, weights: Tensor) -> Conditioning:
+        """Conditioning from :meth:`encode_text` with hidden states times the weights of their tokens
+        (``weigh_states``); pooled outputs stay. Goes with :meth:`tokenize_weighted`."""
+        raise _no_emphasis()
+
+    def text_rules(self) -> str:
+        """What decides :meth:`encode_text` beside weights, captions and its arguments, for caches."""
+        return ""
+
+    def training_draws(self, seed: int, keys: Sequence[tuple[str, int]]) -> Conditioning:
+        """Further conditioning of pictures at a visit, (B, ...) each, drawn by (picture id, visit)."""
+        return {}
 
     @abstractmethod
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
@@ -133,9 +164,10 @@ class DiffusionModel(ABC):
 
     def enable_gradient_checkpointing(self, enable: bool = True) -> None:
         """Recompute blocks of denoiser and text encoders in the backward pass: less memory, more time."""
-        for module in self.parts().values():
-            if isinstance(module, Checkpointed):
-                module.checkpointing = enable
+        for part in self.parts().values():
+            for module in part.modules():
+                if isinstance(module, Checkpointed):
+                    module.checkpointing = enable
 
     def set_attention(self, kind: AttentionKind) -> None:
         """Who computes the denoiser's attention.
@@ -150,3 +182,11 @@ class DiffusionModel(ABC):
         for module in self.parts().values():
             module.to(device=device, dtype=dtype)
         return self
+
+
+def _no_emphasis() -> InputError:
+    return InputError(
+        "this family of models does not read emphasis in captions",
+        next="leave weighted_captions out",
+        key="weighted_captions",
+    )

@@ -44,41 +44,50 @@ _PIECE = 8 << 20
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
+Rows = tuple[int, int]
+"""First row, and one past the last."""
+
+
 class TensorSource(Protocol):
     """A file of tensors."""
 
     @property
     def header(self) -> Header: ...
 
-    def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
-        """The tensor on the CPU; floating ones in ``dtype`` when it is given."""
+    def read(self, name: str, dtype: torch.dtype | None = None, rows: Rows | None = None) -> Tensor:
+        """The tensor (or some of its rows) on the CPU; floating ones in ``dtype`` when it is given."""
         ...
 
 
-def open_tensors(path: Path) -> TensorSource:
+def open_tensors(path: Path, *, mapped: bool = True) -> TensorSource:
     """Open a safetensors file or a torch checkpoint (read with ``weights_only`` alone).
+
+    With ``mapped`` off all that is read of a safetensors file is copied into memory of its own.
 
     Raises:
         InputError: missing, damaged, no model file, or a pickle with code.
     """
     header = read_header(path)
-    return _PickleSource(header) if header.is_pickle else _SafetensorsSource(header)
+    return _PickleSource(header) if header.is_pickle else _SafetensorsSource(header, mapped=mapped)
 
 
 class _SafetensorsSource:
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, *, mapped: bool = True) -> None:
         self.header = header
+        self._mapped = mapped
         self._file: IO[bytes] = header.path.open("rb")
         self._map: mmap.mmap | None = None
         self._buffer = bytearray(_PIECE)
 
-    def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+    def read(self, name: str, dtype: torch.dtype | None = None, rows: Rows | None = None) -> Tensor:
         info = self.header.tensors[name]
         own = _own_type(self.header.path, name, info)
+        if rows is not None:
+            info = _some_rows(info, rows)
         if info.elements == 0:
             return torch.empty(info.shape, dtype=own)
         if dtype is None or dtype == own or not own.is_floating_point:
-            return self._view(info, own)
+            return self._view(info, own) if self._mapped else self._converted(info, own, own)
         return self._converted(info, own, dtype)
 
     def _view(self, info: TensorInfo, own: torch.dtype) -> Tensor:
@@ -110,9 +119,18 @@ class _PickleSource:
         self.header = header
         self._tensors = _load_pickle(header.path)
 
-    def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+    def read(self, name: str, dtype: torch.dtype | None = None, rows: Rows | None = None) -> Tensor:
         tensor = self._tensors[name].detach()
+        tensor = tensor if rows is None else tensor[slice(*rows)]
         return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _some_rows(info: TensorInfo, rows: Rows) -> TensorInfo:
+    """Rows of a tensor lie side by side in the file."""
+    first, last = rows
+    row = (info.end - info.start) // info.shape[0]
+    shape = (last - first, *info.shape[1:])
+    return TensorInfo(info.dtype, shape, info.start + first * row, info.start + last * row)
 
 
 def _own_type(path: Path, name: str, info: TensorInfo) -> torch.dtype:

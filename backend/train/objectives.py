@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backend.families.parts.schedule import zero_terminal
+
 if TYPE_CHECKING:
     from backend.settings.sections import LossSettings
 
@@ -24,16 +26,6 @@ HuberSchedule = Literal["snr", "exponential", "constant"]
 def signal_to_noise(alphas_cumprod: Tensor) -> Tensor:
     """SNR of each timestep, a / (1 - a), (T,). Infinite where a is 1, zero where a is 0."""
     return alphas_cumprod / (1.0 - alphas_cumprod)
-
-
-def zero_terminal(alphas_cumprod: Tensor) -> Tensor:
-    """The schedule with no signal left at its last step (Lin et al. 2023, algorithm 1), (T,).
-
-    sqrt(a) is shifted so that the last is 0 and scaled so that the first stays.
-    """
-    roots = alphas_cumprod.sqrt()
-    first, last = roots[0].clone(), roots[-1].clone()
-    return ((roots - last) * first / (first - last)).square()
 
 
 def add_noise(latents: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
@@ -122,6 +114,8 @@ class Objective:
     v_pred_like_loss: float | None = None
     debiased_estimation_loss: bool = False
     distance: Distance = Distance()
+    masked_loss_normalize: bool = False
+    """A masked loss is the mean over the mask, not over the whole picture."""
 
     @classmethod
     def of(cls, loss: LossSettings, alphas_cumprod: Tensor, v_prediction: bool) -> Objective:
@@ -137,6 +131,7 @@ class Objective:
             loss.v_pred_like_loss,
             loss.debiased_estimation_loss,
             Distance(loss.loss_type, loss.huber_schedule, loss.huber_c, loss.huber_scale),
+            loss.masked_loss_normalize,
         )
 
     def to(self, device: torch.device) -> Objective:
@@ -169,15 +164,21 @@ class Objective:
 
         Element loss, times mask (area-averaged to latents), mean over all positions, times the
         picture's weight, times the weights of its timestep. The mean counts masked positions too, as
-        sd-scripts does.
+        sd-scripts does, unless ``masked_loss_normalize`` is on.
         """
         error = self.distance(prediction, target, timesteps, self.alphas_cumprod)
-        if masks is not None:
-            error = error * mask_to_latents(masks, (error.shape[-2], error.shape[-1]))
-        loss = error.mean(dim=(1, 2, 3))
+        loss = error.mean(dim=(1, 2, 3)) if masks is None else self._masked_mean(error, masks)
         if weights is not None:
             loss = loss * weights
         return loss * self.timestep_weights(timesteps)
+
+    def _masked_mean(self, error: Tensor, masks: Tensor) -> Tensor:
+        """(B,): the mean of ``error`` times mask; 0 where all of a mask is black."""
+        shares = mask_to_latents(masks, (error.shape[-2], error.shape[-1]))
+        loss = (error * shares).mean(dim=(1, 2, 3))
+        if self.masked_loss_normalize:
+            loss = loss / shares.mean(dim=(1, 2, 3)).clamp(min=torch.finfo(torch.float32).tiny)
+        return loss
 
     def timestep_weights(self, timesteps: Tensor) -> Tensor:
         """What the loss of each picture is multiplied by for its noise level, (B,)."""

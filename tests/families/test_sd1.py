@@ -71,9 +71,9 @@ class TestNames:
     @pytest.mark.parametrize("layers", [1, 2, 3])
     @pytest.mark.parametrize("levels", [2, 4])
     def test_round_trip_at_any_depth(self, layers: int, levels: int) -> None:
-        attends = (True,) * (levels - 1) + (False,)
+        depths = (1,) * (levels - 1) + (0,)
         shapes = original_shapes(
-            UNetShape(widths=(32,) * levels, attends=attends, layers=layers, context_width=8),
+            UNetShape(widths=(32,) * levels, depths=depths, layers=layers, context_width=8),
             ClipShape(width=8, inner=8, layers=2, heads=1),
             VaeShape(widths=(32,) * levels, layers=layers),
         )
@@ -152,7 +152,7 @@ class TestLoad:
         with pytest.raises(InputError, match="do not divide"):
             load(path)
         shapes = original_shapes(
-            UNetShape(widths=(32, 32), attends=(True, False), layers=1, context_width=64),
+            UNetShape(widths=(32, 32), depths=(1, 0), layers=1, context_width=64),
             ClipShape(width=64, inner=64, layers=1, heads=1),
             VaeShape(widths=(32, 32), layers=1),
         )
@@ -436,6 +436,6 @@ class TestTinyModel:
 
 def test_module_shapes_are_read_from_the_weights(tiny: StableDiffusion1) -> None:
     assert tiny.unet.shape.widths == (32, 64, 80, 80)
-    assert tiny.unet.shape.attends == (True, True, True, False)
+    assert tiny.unet.shape.depths == (1, 1, 1, 0)
     assert tiny.text_encoder.shape == ClipShape(width=48, inner=96, heads=6)
     assert isinstance(tiny.vae, Vae)

@@ -12,8 +12,8 @@ from backend.families.base import Source
 from backend.families.parts.clip import ClipTextModel
 from backend.families.parts.unet import UNet
 from backend.families.parts.vae import Vae
+from backend.families.parts.weights import Weights
 from backend.families.sd1.model import StableDiffusion1
-from backend.families.sd1.weights import Weights
 
 MAX_BYTES = 16_000_000
 

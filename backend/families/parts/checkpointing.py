@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+Result = TypeVar("Result")
 
 
 class Checkpointed(nn.Module):
@@ -13,10 +16,10 @@ class Checkpointed(nn.Module):
 
     checkpointing: bool = False
 
-    def run(self, block: nn.Module, *inputs: Any) -> Tensor:
+    def run(self, block: Callable[..., Result], *inputs: Any) -> Result:
         """``block(*inputs)``; activations inside are not kept when checkpointing is on and grads flow."""
         if self.checkpointing and torch.is_grad_enabled():
             from torch.utils.checkpoint import checkpoint
 
-            return checkpoint(block, *inputs, use_reentrant=False)
+            return cast("Result", checkpoint(block, *inputs, use_reentrant=False))
         return block(*inputs)

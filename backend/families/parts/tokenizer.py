@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from backend.data.emphasis import parse
 from backend.data.tokens import CHUNK, END, START, bpe, room
 
 
@@ -31,6 +32,27 @@ class ClipTokenizer:
         length = room(max_token_length)
         return torch.tensor([self._chunks(self.ids(text), length) for text in captions], dtype=torch.int64)
 
+    def weighted_ids(self, caption: str) -> tuple[list[int], list[float]]:
+        """Ids of a caption with emphasis, brackets gone, and how much each counts."""
+        parts = [(self.ids(part.text), part.weight) for part in parse(caption)]
+        return (
+            [id for ids, _ in parts for id in ids],
+            [weight for ids, weight in parts for _ in ids],
+        )
+
+    def weighted_chunks(
+        self, captions: Sequence[str], max_token_length: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`chunks` for captions with emphasis, and weights of the same shape, float32.
+
+        Start, end and padding count 1.
+        """
+        length = room(max_token_length)
+        found = [self.weighted_ids(text) for text in captions]
+        ids = [self._chunks(each, length) for each, _ in found]
+        weights = [_weight_chunks(each, length) for _, each in found]
+        return torch.tensor(ids, dtype=torch.int64), torch.tensor(weights, dtype=torch.float32)
+
     def _chunks(self, ids: list[int], length: int) -> list[list[int]]:
         inner = [*ids[:length], self.end] if len(ids) < length else ids[:length]
         inner += [self.padding] * (length - len(inner))
@@ -42,3 +64,18 @@ class ClipTokenizer:
         found = self.bpe.token_to_id(entry)
         assert found is not None, f"{entry} is not in the vocabulary"
         return found
+
+
+def _weight_chunks(weights: list[float], length: int) -> list[list[float]]:
+    inner = weights[:length] + [1.0] * (length - len(weights))
+    return [[1.0, *inner[start : start + CHUNK], 1.0] for start in range(0, length, CHUNK)]
+
+
+def weigh_states(states: Tensor, weights: Tensor) -> Tensor:
+    """Hidden states (B, chunks x 75 + 2, D) times the weights (B, chunks, 77) of their tokens.
+
+    Nothing is brought back to the mean it had, and pooled outputs are left alone, as sd-scripts has it.
+    """
+    inner = weights[:, :, 1:-1].flatten(1, 2)
+    row = torch.cat([weights[:, 0, :1], inner, weights[:, -1, -1:]], dim=1)
+    return states * row[..., None].to(states.device, states.dtype)

@@ -20,19 +20,30 @@ class UNetShape:
     """Dimensions of a U-Net; one entry a level, from the finest to the coarsest."""
 
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
-    attends: tuple[bool, ...] = (True, True, True, False)
-    """Which levels have transformers."""
+    depths: tuple[int, ...] = (1, 1, 1, 0)
+    """Transformer blocks after each resnet of a level; 0: the level does not attend."""
+    middle_depth: int = 1
     layers: int = 2
     """Resnets a level on the way down; one more on the way up."""
     context_width: int = 768
     in_channels: int = 4
     out_channels: int = 4
-    heads: int = 8
+    heads: int | tuple[int, ...] = 8
+    """Attention heads: the same at all levels, or a number for each."""
     norm_groups: int = 32
+    linear: bool = False
+    """The projections into and out of the transformers are linear layers, not 1x1 convolutions."""
+    label_width: int = 0
+    """Numbers of the label (size and pooled text) beside the timestep; 0: none."""
 
     @property
     def time_width(self) -> int:
         return self.widths[0] * 4
+
+    @property
+    def level_heads(self) -> tuple[int, ...]:
+        """Attention heads of each level; levels that do not attend have a number as well."""
+        return (self.heads,) * len(self.widths) if isinstance(self.heads, int) else self.heads
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
@@ -112,22 +123,37 @@ class TransformerBlock(nn.Module):
         return tokens + self.ff(self.norm3(tokens))
 
 
-class Transformer(nn.Module):
-    """Pixels as tokens through a transformer block, with 1x1 convolutions in and out."""
+class Transformer(Checkpointed):
+    """Pixels as tokens through transformer blocks, with a projection (1x1) in and out."""
 
-    def __init__(self, width: int, heads: int, context_width: int, groups: int) -> None:
+    def __init__(self, shape: UNetShape, width: int, heads: int, depth: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, 1e-6)
-        self.proj_in = nn.Conv2d(width, width, 1)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(width, heads, context_width)])
-        self.proj_out = nn.Conv2d(width, width, 1)
+        self.norm = nn.GroupNorm(shape.norm_groups, width, 1e-6)
+        self.linear = shape.linear
+        self.proj_in = nn.Linear(width, width) if shape.linear else nn.Conv2d(width, width, 1)
+        self.transformer_blocks = nn.ModuleList(
+            [TransformerBlock(width, heads, shape.context_width) for _ in range(depth)]
+        )
+        self.proj_out = nn.Linear(width, width) if shape.linear else nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        normed = self.norm(x)
+        tokens = self.proj_in(_tokens(normed)) if self.linear else _tokens(self.proj_in(normed))
         for block in self.transformer_blocks:
-            tokens = block(tokens, context)
-        picture = tokens.transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self.proj_out(picture.contiguous())
+            tokens = self.run(block, tokens, context)
+        if self.linear:
+            return x + _picture(self.proj_out(tokens), x)
+        return x + self.proj_out(_picture(tokens, x))
+
+
+def _tokens(picture: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h w, C)."""
+    return picture.flatten(2).transpose(1, 2)
+
+
+def _picture(tokens: Tensor, like: Tensor) -> Tensor:
+    """(B, h w, C) -> (B, C, h, w) with the sides of ``like``."""
+    return tokens.transpose(1, 2).unflatten(2, like.shape[2:]).contiguous()
 
 
 class Downsample(nn.Module):
@@ -170,7 +196,8 @@ class Level(nn.Module):
 
 
 class UNet(Checkpointed):
-    """Predicts from noisy latents (B, C, h, w), timesteps (B,) and context (B, L, D)."""
+    """Predicts from noisy latents (B, C, h, w), timesteps (B,), context (B, L, D) and, where the
+    shape has one, a label (B, label_width)."""
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
@@ -178,17 +205,26 @@ class UNet(Checkpointed):
         first, last = shape.widths[0], shape.widths[-1]
         self.conv_in = nn.Conv2d(shape.in_channels, first, 3, padding=1)
         self.time_embedding = TimestepEmbedding(first, shape.time_width)
+        if shape.label_width:
+            self.add_embedding = TimestepEmbedding(shape.label_width, shape.time_width)
         self.down_blocks = nn.ModuleList(_down_levels(shape))
         self.up_blocks = nn.ModuleList(_up_levels(shape))
         self.mid_block = Level(
-            [_resnet(shape, last, last), _resnet(shape, last, last)], [_transformer(shape, last)]
+            [_resnet(shape, last, last), _resnet(shape, last, last)],
+            _transformers(shape, len(shape.widths) - 1, shape.middle_depth, 1),
         )
         self.conv_norm_out = nn.GroupNorm(shape.norm_groups, first, 1e-5)
         self.conv_out = nn.Conv2d(first, shape.out_channels, 3, padding=1)
 
-    def forward(self, sample: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def forward(
+        self, sample: Tensor, timesteps: Tensor, context: Tensor, label: Tensor | None = None
+    ) -> Tensor:
         sinusoids = timestep_embedding(timesteps, self.shape.widths[0]).to(sample.dtype)
-        time = F.silu(self.time_embedding(sinusoids))
+        time = self.time_embedding(sinusoids)
+        if self.shape.label_width:
+            assert label is not None, "this U-Net is told sizes and pooled text"
+            time = time + self.add_embedding(label.to(sample.dtype))
+        time = F.silu(time)
         x = self.conv_in(sample)
         skips = [x]
         for level in self.down_blocks:
@@ -202,7 +238,7 @@ class UNet(Checkpointed):
         """One resnet of a level and the transformer after it."""
         x = self.run(level.resnets[index], x, time)
         attention = level.attention(index)
-        return x if attention is None else self.run(attention, x, context)
+        return x if attention is None else attention(x, context)
 
     def _down(self, level: Level, x: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
         for index in range(len(level.resnets)):
@@ -230,8 +266,10 @@ def _resnet(shape: UNetShape, width: int, out: int) -> Resnet:
     return Resnet(width, out, shape.time_width, shape.norm_groups, 1e-5)
 
 
-def _transformer(shape: UNetShape, width: int) -> Transformer:
-    return Transformer(width, shape.heads, shape.context_width, shape.norm_groups)
+def _transformers(shape: UNetShape, level: int, depth: int, count: int) -> list[Transformer]:
+    """``count`` transformers of ``depth`` blocks each, none where the depth is 0."""
+    width, heads = shape.widths[level], shape.level_heads[level]
+    return [Transformer(shape, width, heads, depth) for _ in range(count if depth else 0)]
 
 
 def _down_levels(shape: UNetShape) -> list[Level]:
@@ -239,7 +277,7 @@ def _down_levels(shape: UNetShape) -> list[Level]:
     before = shape.widths[0]
     for index, width in enumerate(shape.widths):
         entries = [before] + [width] * (shape.layers - 1)
-        attentions = [_transformer(shape, width) for _ in entries] if shape.attends[index] else []
+        attentions = _transformers(shape, index, shape.depths[index], len(entries))
         level = Level([_resnet(shape, entry, width) for entry in entries], attentions)
         if index < len(shape.widths) - 1:
             level.downsamplers = nn.ModuleList([Downsample(width)])
@@ -261,7 +299,7 @@ def _up_levels(shape: UNetShape) -> list[Level]:
         for _ in range(shape.layers + 1):
             resnets.append(_resnet(shape, before + skips.pop(), width))
             before = width
-        attentions = [_transformer(shape, width) for _ in resnets] if shape.attends[index] else []
+        attentions = _transformers(shape, index, shape.depths[index], len(resnets))
         level = Level(resnets, attentions)
         if index:
             level.upsamplers = nn.ModuleList([Upsample(width)])
@@ -269,18 +307,33 @@ def _up_levels(shape: UNetShape) -> list[Level]:
     return levels
 
 
-def unet_shape(shapes: Mapping[str, Sequence[int]], heads: int = 8, norm_groups: int = 32) -> UNetShape:
+def unet_shape(
+    shapes: Mapping[str, Sequence[int]],
+    heads: int | tuple[int, ...] = 8,
+    norm_groups: int = 32,
+    linear: bool = False,
+) -> UNetShape:
     """Dimensions read from ``shapes`` (diffusers' parameter name -> shape)."""
     levels = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("down_blocks."))
     layers = 1 + max(int(name.split(".")[3]) for name in shapes if name.startswith("down_blocks.0.resnets."))
     context = shapes["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"]
+    label = shapes.get("add_embedding.linear_1.weight", (0, 0))
     return UNetShape(
         widths=tuple(shapes[f"down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)),
-        attends=tuple(f"down_blocks.{level}.attentions.0.norm.weight" in shapes for level in range(levels)),
+        depths=tuple(_depth(shapes, f"down_blocks.{level}.attentions.0.") for level in range(levels)),
+        middle_depth=_depth(shapes, "mid_block.attentions.0."),
         layers=layers,
         context_width=context[1],
         in_channels=shapes["conv_in.weight"][1],
         out_channels=shapes["conv_out.weight"][0],
         heads=heads,
         norm_groups=norm_groups,
+        linear=linear,
+        label_width=label[1],
     )
+
+
+def _depth(shapes: Mapping[str, Sequence[int]], attention: str) -> int:
+    """Transformer blocks of one attention."""
+    start = f"{attention}transformer_blocks."
+    return len({name[len(start) :].split(".")[0] for name in shapes if name.startswith(start)})

@@ -23,6 +23,10 @@ class VaeShape:
     latent_channels: int = 4
     norm_groups: int = 32
     scaling_factor: float = 0.18215
+    shift_factor: float = 0.0
+    """Taken from latents before they are scaled."""
+    quant: bool = True
+    """1x1 convolutions stand between latents and encoder or decoder."""
 
 
 class VaeAttention(Attention):
@@ -122,21 +126,27 @@ class Vae(nn.Module):
         self.shape = shape
         self.encoder = VaeEncoder(shape)
         self.decoder = VaeDecoder(shape)
-        both = shape.latent_channels * 2
-        self.quant_conv = nn.Conv2d(both, both, 1)
-        self.post_quant_conv = nn.Conv2d(shape.latent_channels, shape.latent_channels, 1)
+        if shape.quant:
+            both = shape.latent_channels * 2
+            self.quant_conv = nn.Conv2d(both, both, 1)
+            self.post_quant_conv = nn.Conv2d(shape.latent_channels, shape.latent_channels, 1)
 
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, float32."""
-        mean, log_variance = self.quant_conv(self.encoder(pixels)).float().chunk(2, dim=1)
+        moments = self.encoder(pixels)
+        moments = self.quant_conv(moments) if self.shape.quant else moments
+        mean, log_variance = moments.float().chunk(2, dim=1)
         return mean, torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.decoder(self.post_quant_conv(latents))
+        return self.decoder(self.post_quant_conv(latents) if self.shape.quant else latents)
 
 
 def vae_shape(
-    shapes: Mapping[str, Sequence[int]], norm_groups: int = 32, scaling_factor: float = 0.18215
+    shapes: Mapping[str, Sequence[int]],
+    norm_groups: int = 32,
+    scaling_factor: float = 0.18215,
+    shift_factor: float = 0.0,
 ) -> VaeShape:
     """Dimensions read from ``shapes`` (diffusers' parameter name -> shape)."""
     start = "encoder.down_blocks."
@@ -148,4 +158,6 @@ def vae_shape(
         latent_channels=shapes["decoder.conv_in.weight"][1],
         norm_groups=norm_groups,
         scaling_factor=scaling_factor,
+        shift_factor=shift_factor,
+        quant="quant_conv.weight" in shapes,
     )

@@ -1,4 +1,4 @@
-"""Where the weights of an SD 1.x model lie: one file, a diffusers folder, an own VAE file."""
+"""Where the weights of a model lie: one file, a diffusers folder, an own VAE file."""
 
 from __future__ import annotations
 
@@ -12,34 +12,55 @@ import torch
 from torch import Tensor
 
 from backend.errors import InputError
-from backend.families.sd1 import keys
-from backend.families.store import TensorSource, open_tensors
+from backend.families.parts import names as parts_names
+from backend.families.parts.layout import VAE, Layout
+from backend.families.store import Rows, TensorSource, open_tensors
 from backend.system.identify import identify
 
 COMPONENTS = "atelier.components"
 """Metadata key for what shapes cannot tell (JSON: part -> its configuration)."""
 
-_PART_TITLES = {"unet": "U-Net", "vae": "VAE", "text_encoder": "text encoder"}
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_PART_TITLES = {
+    "unet": "U-Net",
+    "vae": "VAE",
+    "text_encoder": "text encoder",
+    "text_encoder_2": "second text encoder",
+}
+_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+_TEXT_STEM = "model"
 
 
 class Place(NamedTuple):
-    """A tensor in a file."""
+    """A tensor in a file, or a third of its rows."""
 
     source: TensorSource
     name: str
+    third: int | None = None
+    turned: bool = False
+    """The file has it transposed."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.source.header.tensors[self.name].shape
+        """As :meth:`read` gives it."""
+        shape = self.source.header.tensors[self.name].shape
+        if self.third is not None:
+            return shape[0] // 3, *shape[1:]
+        return shape[::-1] if self.turned else shape
 
     def read(self, dtype: torch.dtype | None = None) -> Tensor:
-        return self.source.read(self.name, dtype)
+        tensor = self.source.read(self.name, dtype, self._rows())
+        return tensor.t().contiguous() if self.turned else tensor
+
+    def _rows(self) -> Rows | None:
+        if self.third is None:
+            return None
+        count = self.shape[0]
+        return self.third * count, (self.third + 1) * count
 
 
 @dataclass
 class Weights:
-    """All tensors of a model by diffusers name (``unet.``, ``vae.``, ``text_encoder.``)."""
+    """All tensors of a model by diffusers name (``unet.``, ``vae.``, ``text_encoder.`` ...)."""
 
     path: Path
     places: dict[str, Place]
@@ -69,17 +90,18 @@ class Weights:
             )
 
 
-def find_weights(path: Path, dtype: torch.dtype) -> Weights:
+def find_weights(path: Path, dtype: torch.dtype, layout: Layout) -> Weights:
     """The weights in a single file or diffusers folder; fp16 variants are preferred for fp16."""
-    return _in_folder(path, dtype) if path.is_dir() else _in_file(path)
+    return _in_folder(path, dtype, layout) if path.is_dir() else _in_file(path, layout)
 
 
-def _in_file(path: Path) -> Weights:
+def _in_file(path: Path, layout: Layout) -> Weights:
     source = open_tensors(path)
     names = source.header.tensors
-    known = keys.to_diffusers(names)
-    places = {new: Place(source, old) for old, new in known.items()}
-    extras = {name: Place(source, name) for name in names if name not in known}
+    pieces = layout.pieces(names)
+    places = {new: Place(source, *piece) for new, piece in pieces.items()}
+    used = {piece.name for piece in pieces.values()}
+    extras = {name: Place(source, name) for name in names if name not in used}
     return Weights(path, places, _components(source), source.header.metadata, extras)
 
 
@@ -96,13 +118,13 @@ def _components(source: TensorSource) -> dict[str, dict[str, Any]]:
         ) from None
 
 
-def _in_folder(path: Path, dtype: torch.dtype) -> Weights:
+def _in_folder(path: Path, dtype: torch.dtype, layout: Layout) -> Weights:
     places: dict[str, Place] = {}
     config: dict[str, dict[str, Any]] = {}
-    for part in _PART_TITLES:
+    for part in layout.parts:
         folder = path / part
         config[part] = read_config(folder)
-        for file in _weight_files(folder, _STEMS[part], dtype):
+        for file in _weight_files(folder, _STEMS.get(part, _TEXT_STEM), dtype):
             places |= {f"{part}.{name}": place for name, place in _diffusers_part(part, file)}
     return Weights(path, places, config)
 
@@ -135,9 +157,12 @@ def _diffusers_part(part: str, file: Path) -> Iterator[tuple[str, Place]]:
     source = open_tensors(file)
     names: Iterable[str] = source.header.tensors
     if part == "vae":
-        renamed = keys.modern_vae_names(names)
-    elif part == "text_encoder":
-        renamed = {name: name if name.startswith("text_model.") else f"text_model.{name}" for name in names}
+        renamed = parts_names.modern_vae_names(names)
+    elif part != "unet":
+        renamed = {
+            name: name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
+            for name in names
+        }
     else:
         renamed = {name: name for name in names}
     for old, new in renamed.items():
@@ -168,13 +193,7 @@ def replace_vae(weights: Weights, path: Path, dtype: torch.dtype) -> None:
 def _vae_places(source: TensorSource) -> dict[str, Place]:
     names = source.header.tensors
     if any(".down_blocks." in name for name in names if name.startswith("encoder.")):
-        return {new: Place(source, old) for old, new in keys.modern_vae_names(names).items()}
-    inside = any(name.startswith(keys.VAE) for name in names)
-    prefix = "" if inside else keys.VAE
-    full = {f"{prefix}{name}": name for name in names}
-    known = keys.to_diffusers(full)
-    return {
-        new.removeprefix("vae."): Place(source, full[old])
-        for old, new in known.items()
-        if new.startswith("vae.")
-    }
+        return {new: Place(source, old) for old, new in parts_names.modern_vae_names(names).items()}
+    prefix = VAE if any(name.startswith(VAE) for name in names) else ""
+    bare = [name[len(prefix) :] for name in names if name.startswith(prefix)]
+    return {new: Place(source, f"{prefix}{old}") for old, new in parts_names.vae_to_diffusers(bare).items()}
