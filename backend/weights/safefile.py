@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import struct
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from backend.errors import EnvironmentFault, Problem, RunFault, StorageFault
 from backend.system.headers import readable_size
@@ -51,11 +52,11 @@ def write_safetensors(
         EnvironmentFault: the folder cannot be written to.
     """
     check_finite(tensors)
-    with _writing(path, sum(map(_bytes, tensors.values()))) as new:
+    with writing(path, sum(map(_bytes, tensors.values()))) as new:
         for piece in serialised(tensors, metadata or {}):
             new.file.write(piece)
         new.settle()
-        _check_arrived(path, new.path, tensors)
+        check_arrived(path, new.path, tensors)
 
 
 def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -63,7 +64,7 @@ def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
     import torch
 
     check_finite(tensors)
-    with _writing(path, sum(map(_bytes, tensors.values()))) as new:
+    with writing(path, sum(map(_bytes, tensors.values()))) as new:
         torch.save({name: tensor.detach().cpu() for name, tensor in tensors.items()}, new.file)
         new.settle()
         if _torch_shapes(new.path) != {name: tensor.shape for name, tensor in tensors.items()}:
@@ -73,7 +74,7 @@ def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write UTF-8 text with line ends as given. Raises RunFault or EnvironmentFault as above."""
     content = text.encode("utf-8")
-    with _writing(path, len(content)) as new:
+    with writing(path, len(content)) as new:
         new.file.write(content)
 
 
@@ -84,11 +85,8 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
         RunFault: see above.
     """
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            continue
-        values = tensor if tensor.element_size() > 1 else tensor.float()
-        if not bool(values.isfinite().all()):
-            count = int((~values.isfinite()).sum())
+        count = nonfinite(tensor)
+        if count:
             raise RunFault(
                 f"{count} of {tensor.numel()} values in {name} are not finite",
                 why="training ran away, or the numbers are too large for the file's precision "
@@ -97,9 +95,20 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+def nonfinite(tensor: Tensor) -> int:
+    """How many values are NaN or infinite. Smallest and largest value tell whether to count."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0
+    values = tensor if tensor.element_size() > 1 else tensor.float()
+    low, high = values.aminmax()
+    if math.isfinite(low.item()) and math.isfinite(high.item()):
+        return 0
+    return int((~values.isfinite()).sum())
+
+
 def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
     """The content of a safetensors file: first its header, then each tensor's values."""
-    header, names = _header(tensors, metadata)
+    header, names = header_bytes(tensors, metadata)
     yield header
     for name in names:
         yield raw_bytes(tensors[name])
@@ -115,21 +124,31 @@ def raw_bytes(tensor: Tensor) -> memoryview:
     return memoryview(cast("Any", tensor.reshape(-1).view(torch.uint8).numpy()))
 
 
-def file_order(tensors: Mapping[str, Tensor]) -> list[str]:
+def file_order(tensors: Mapping[str, Shaped]) -> list[str]:
     """Names in the order in which their values stand in a file."""
-    rank = {name: place for place, name in enumerate(_dtype_names().values())}
-    return sorted(tensors, key=lambda name: (rank[_dtype_names()[tensors[name].dtype]], name))
+    rank = {name: place for place, name in enumerate(dtype_names().values())}
+    return sorted(tensors, key=lambda name: (rank[dtype_names()[tensors[name].dtype]], name))
 
 
-def _dtype_names() -> dict[Any, str]:
+def dtype_names() -> dict[Any, str]:
+    """torch dtype -> its name in the format."""
     import torch
 
     return {getattr(torch, own): name for name, own in _LAYOUT if hasattr(torch, own)}
 
 
-def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+class Shaped(Protocol):
+    """A tensor, or the plan of one."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+
+def header_bytes(tensors: Mapping[str, Shaped], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
     """The file's first bytes, and the order of the tensors that follow."""
-    dtypes, names = _dtype_names(), file_order(tensors)
+    dtypes, names = dtype_names(), file_order(tensors)
     table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     start = 0
     for name in names:
@@ -142,11 +161,16 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple
     return struct.pack("<Q", len(text)) + text, names
 
 
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+def _bytes(tensor: Shaped) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
-def _check_arrived(path: Path, partial: Path, tensors: Mapping[str, Tensor]) -> None:
+def check_arrived(path: Path, partial: Path, tensors: Mapping[str, Shaped]) -> None:
+    """Read the header of what was written (``partial``) and compare names and shapes.
+
+    Raises:
+        RunFault: they are not those of ``tensors``.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -177,7 +201,7 @@ def _not_arrived(path: Path, detail: str = "") -> Problem:
 
 
 @contextmanager
-def _writing(path: Path, size: int) -> Generator[NewFile, None, None]:
+def writing(path: Path, size: int) -> Generator[NewFile, None, None]:
     """A new file that takes the name ``path`` at the end, with faults in words."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

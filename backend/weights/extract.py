@@ -1,0 +1,226 @@
+"""A LoRA out of the difference of two checkpoints.
+
+Module by module: D = tuned - original, its best approximation of the wanted rank, written as
+up = U S, down = V^T, alpha = rank. Text encoders have a part in it when any of their weights
+differs by more than ``min_diff``. Reading, subtracting and decomposing one module needs the memory of
+that module alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backend.errors import InputError
+from backend.families.spots import Spot
+from backend.weights import metadata as meta
+from backend.weights.checkpoint import Checkpoint, open_checkpoint
+from backend.weights.output import in_parallel, pair_tensors, write_network
+from backend.weights.precision import device_named, dtype_named, rounded
+from backend.weights.reading import Rows
+from backend.weights.report import Dropped, Part, Report, check_output
+from backend.weights.streaming import Progress, silent
+from backend.weights.svd import clamped, of_matrix
+
+_ALWAYS = frozenset({"text", "attention"})
+_WITH_CONV = frozenset({*_ALWAYS, "resnet", "sampler"})
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Which two models, and how large a LoRA."""
+
+    model_org: Path
+    model_tuned: Path
+    save_to: Path
+    dim: int = 4
+    conv_dim: int | None = None
+    """For kernels larger than 1x1; None leaves resnets and samplers out."""
+    clamp_quantile: float = 0.99
+    min_diff: float = 0.01
+    exact: bool = False
+    load_precision: str | None = None
+    """Round both models to it first; None: as stored."""
+    save_precision: str | None = None
+    """None: float."""
+    device: str | None = None
+    device_org: str | None = None
+    """Where the original's weights are subtracted, and decomposed when ``device`` is not given."""
+    no_metadata: bool = False
+    v_prediction: bool | None = None
+    """None: as the file says."""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class _Module:
+    spot: Spot
+    shape: tuple[int, ...]
+
+    @property
+    def rows(self) -> Rows | None:
+        place, count = self.spot.share
+        return None if count == 1 else (place * self.shape[0], (place + 1) * self.shape[0])
+
+    @property
+    def is_kernel(self) -> bool:
+        return len(self.shape) == 4 and tuple(self.shape[2:]) != (1, 1)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Both models, and how their weights are read."""
+
+    org: Checkpoint
+    tuned: Checkpoint
+    rounding: torch.dtype | None
+    device: torch.device
+
+    @torch.no_grad()
+    def difference(self, module: _Module) -> Tensor:
+        """tuned - original of one module, float32."""
+        return self._read(self.tuned, module) - self._read(self.org, module)
+
+    def _read(self, model: Checkpoint, module: _Module) -> Tensor:
+        weight = model.tensors[module.spot.key].read(module.rows).to(self.device, torch.float32)
+        return rounded(weight, self.rounding)
+
+
+def run(job: Extract, progress: Progress = silent) -> Report:
+    """Extract and write.
+
+    Raises:
+        InputError: no base models of one family and size, or there is no difference between them.
+    """
+    output = check_output(job.save_to, [job.model_org, job.model_tuned], job.overwrite)
+    _check(job)
+    device = device_named(job.device or job.device_org)
+    org, tuned = open_checkpoint(job.model_org), open_checkpoint(job.model_tuned)
+    _require_alike(org, tuned)
+    models = _Pair(org, tuned, dtype_named(job.load_precision), device)
+    modules = list(_targets(org, job.conv_dim is not None))
+    report = Report("extract_lora_from_models", output)
+    text = [module for module in modules if module.spot.container == "text"]
+    if not _text_differs(text, models, job.min_diff):
+        report.notes.append(f"the text encoders differ by no more than {job.min_diff}: left out")
+        modules = [module for module in modules if module.spot.container != "text"]
+    tensors: dict[str, Tensor] = {}
+
+    def work(module: _Module) -> tuple[_Module, dict[str, Tensor], Part | None]:
+        return module, *_extracted(module, models, job)
+
+    for module, found, part in in_parallel("extracting", work, modules, progress):
+        if part is None:
+            report.dropped.append(Dropped(module.spot.name, "no difference"))
+        else:
+            tensors |= found
+            report.kept.append(part)
+    if not tensors:
+        raise InputError(
+            "the models are the same; nothing to extract",
+            where=f"{job.model_org} and {job.model_tuned}",
+            next="check that the tuned model is the right file",
+        )
+    report.dropped += _left_out(models, modules)
+    write_network(output, tensors, _metadata(job, org), dtype_named(job.save_precision) or torch.float32)
+    return report
+
+
+def _check(job: Extract) -> None:
+    for key, rank in (("dim", job.dim), ("conv_dim", job.conv_dim)):
+        if rank is not None and rank < 1:
+            raise InputError(f"--{key} {rank}: a rank is at least 1", key=key)
+    if not 0 < job.clamp_quantile <= 1:
+        raise InputError(f"--clamp_quantile {job.clamp_quantile}: from 0 to 1", key="clamp_quantile")
+
+
+def _require_alike(org: Checkpoint, tuned: Checkpoint) -> None:
+    if org.family != tuned.family:
+        raise InputError(
+            f"{org.path.name} is {org.facts.title}, {tuned.path.name} is {tuned.facts.title}",
+            next="extract from two models of one family",
+        )
+    for name, stored in org.tensors.items():
+        other = tuned.tensors.get(name)
+        if other is not None and _numbers(other.shape) != _numbers(stored.shape):
+            one, two = list(stored.shape), list(other.shape)
+            raise InputError(
+                f"{name} is {one} in {org.path.name} and {two} in {tuned.path.name}",
+                why="the models are of different sizes or kinds",
+            )
+
+
+def _numbers(shape: Sequence[int]) -> list[int]:
+    return [n for n in shape if n != 1]
+
+
+def _targets(model: Checkpoint, with_conv: bool) -> Iterator[_Module]:
+    """The modules that a LoRA has, in the model's order."""
+    wanted = _WITH_CONV if with_conv else _ALWAYS
+    for spot in model.spots():
+        shape = model.tensors[spot.key].shape
+        if spot.container in wanted and len(shape) > 1:
+            yield _Module(spot, (shape[0] // spot.share[1], *shape[1:]))
+
+
+def _text_differs(modules: Sequence[_Module], models: _Pair, least: float) -> bool:
+    return any(
+        float(models.difference(module).abs().max()) > least
+        for module in modules
+        if module.spot.key in models.tuned.tensors
+    )
+
+
+def _extracted(module: _Module, models: _Pair, job: Extract) -> tuple[dict[str, Tensor], Part | None]:
+    """The pair of one module, none where the models agree."""
+    if module.spot.key not in models.tuned.tensors:
+        raise InputError(f"{models.tuned.path.name} lacks {module.spot.key}", next="use the whole checkpoint")
+    matrix = models.difference(module).flatten(1)
+    size = float(torch.linalg.vector_norm(matrix))
+    if not size:
+        return {}, None
+    wanted = job.conv_dim if module.is_kernel and job.conv_dim else job.dim
+    rank = min(wanted, module.shape[0], module.shape[1])
+    found = of_matrix(matrix, rank, exact=job.exact)
+    up, down = clamped(found.u[:, :rank] * found.s[:rank], found.vh[:rank], job.clamp_quantile)
+    error = float(torch.linalg.vector_norm(matrix - up @ down)) / size
+    tensors = pair_tensors(module.spot.name, up, down, rank, module.shape)
+    return tensors, Part(module.spot.name, rank, error, {"difference": size})
+
+
+def _left_out(models: _Pair, modules: Sequence[_Module]) -> Iterator[Dropped]:
+    """What differs but has no place in a LoRA of this kind."""
+    done = {module.spot.key for module in modules}
+    for name, stored in models.org.tensors.items():
+        other = models.tuned.tensors.get(name)
+        if name in done or name.startswith("first_stage_model."):
+            continue
+        if other is None:
+            yield Dropped(name, f"{models.tuned.path.name} does not have it")
+        elif stored.is_float and not torch.equal(
+            stored.read(None).float().flatten(), other.read(None).float().flatten()
+        ):
+            yield Dropped(name, "it differs, but is no layer that this LoRA has")
+
+
+def _metadata(job: Extract, org: Checkpoint) -> dict[str, str]:
+    v = org.predicts_v if job.v_prediction is None else job.v_prediction
+    conv = None if job.conv_dim is None else (job.conv_dim, float(job.conv_dim))
+    found = meta.identity(org.family, {}, v) | meta.network_size([job.dim], [float(job.dim)], conv)
+    if job.no_metadata:
+        return found
+    options: Mapping[str, Any] = {
+        "dim": job.dim,
+        "conv_dim": job.conv_dim,
+        "clamp_quantile": job.clamp_quantile,
+        "min_diff": job.min_diff,
+        "exact": job.exact,
+    }
+    used: list[tuple[Path, dict[str, Any]]] = [(job.model_org, {}), (job.model_tuned, {})]
+    spec = meta.modelspec(org.family, job.save_to.stem, lora=True, v=v)
+    return found | spec | meta.recipe("extract_lora_from_models", used, options)
