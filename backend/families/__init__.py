@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from backend.families.base import DiffusionModel
+    from backend.families.options import LoadOptions
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,20 @@ class Family:
     """Pixels of a side."""
     package: str
     """Has ``load(path, *, dtype, device, vae, v_prediction)``; imported when it is needed."""
+    own_options: bool = False
+    """Its ``load`` takes ``options`` as well."""
+    side_multiple: int = 8
+    """Sides of training sizes and buckets are multiples of this many pixels."""
 
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for family in (Family("sd1", "SD 1.x", 512, "backend.families.sd1"),)
+    family.name: family
+    for family in (
+        Family("sd1", "SD 1.x", 512, "backend.families.sd1"),
+        Family("sd2", "SD 2.x", 512, "backend.families.sd2"),
+        Family("sdxl", "SDXL", 1024, "backend.families.sdxl"),
+        Family("sd3", "SD 3.x", 1024, "backend.families.sd3", own_options=True, side_multiple=16),
+    )
 }
 
 
@@ -40,12 +51,14 @@ def load(
     device: torch.device | str = "cpu",
     vae: Path | str | None = None,
     v_prediction: bool = False,
+    options: LoadOptions | None = None,
 ) -> DiffusionModel:
     """Load a base model of any family (``dtype`` None: float32).
 
     Args:
         vae: a file or folder whose VAE takes the place of the model's own.
         v_prediction: the model predicts v, whatever the file says.
+        options: further files and rules, for the families that have some.
 
     Raises:
         InputError: the file is no base model of a known family, incomplete, damaged, or has
@@ -54,11 +67,13 @@ def load(
     import torch
 
     found = require_base(path, tuple(FAMILIES))
-    package = import_module(FAMILIES[found.family].package)
-    return package.load(
+    family = FAMILIES[found.family]
+    own = {"options": options} if family.own_options else {}
+    return import_module(family.package).load(
         Path(path),
         dtype=dtype or torch.float32,
         device=device,
         vae=Path(vae) if vae else None,
         v_prediction=v_prediction,
+        **own,
     )

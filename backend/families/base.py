@@ -86,6 +86,8 @@ class DiffusionModel(ABC):
     vae: nn.Module
     prediction: Prediction
     source: Source
+    notes: tuple[str, ...] = ()
+    """What was found out while loading and a person should know."""
 
     @abstractmethod
     def tokenize(self, captions: Sequence[str], max_token_length: int | None = None) -> TokenIds:

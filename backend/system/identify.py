@@ -35,9 +35,9 @@ class FamilyFacts:
 
 FAMILY_FACTS: Mapping[FamilyName, FamilyFacts] = {
     "sd1": FamilyFacts("SD 1.5", "SD 1.x", supported=True),
-    "sd2": FamilyFacts("SD 2.x", "SD 2.x"),
-    "sdxl": FamilyFacts("SDXL", "SDXL"),
-    "sd3": FamilyFacts("SD 3", "SD 3.x"),
+    "sd2": FamilyFacts("SD 2.x", "SD 2.x", supported=True),
+    "sdxl": FamilyFacts("SDXL", "SDXL", supported=True),
+    "sd3": FamilyFacts("SD 3", "SD 3.x", supported=True),
     "flux": FamilyFacts("Flux", "Flux"),
     "unknown": FamilyFacts("an unknown family", "unknown"),
 }
@@ -147,6 +147,7 @@ def _title(finding: _Finding) -> str:
         return "model of an unknown kind"
     if finding.kind == "base":
         name = "base model of an unknown family" if finding.family == "unknown" else facts.short
+        name = _SD3_TITLES.get(finding.details.get("model", ""), name)
         v = "v-prediction" if finding.prediction == "v" else ""
         return " ".join(part for part in (name, finding.variant, v) if part)
     name = finding.details.get("network", "") if finding.kind == "lora" else ""
@@ -196,7 +197,8 @@ def _find_base(header: Header) -> _Finding | None:
     names = header.tensors
     prefix = _unet_prefix(names, "model.diffusion_model.")
     if any(name.startswith(f"{prefix}joint_blocks.") for name in names):
-        return _Finding("base", "sd3", prediction="flow", details=_lacks(names, "sd3"))
+        details = {**_lacks(names, "sd3"), "model": _sd3_model(names), "layout": "original"}
+        return _Finding("base", "sd3", prediction="flow", details=details)
     if any(name.startswith(f"{prefix}double_blocks.") for name in names):
         return _Finding("base", "flux", prediction="flow")
     if f"{prefix}input_blocks.0.0.weight" in names:
@@ -207,6 +209,22 @@ def _find_base(header: Header) -> _Finding | None:
     if "down_blocks.0.resnets.0.conv1.weight" in names and "time_embedding.linear_1.weight" in names:
         return _Finding("base", _diffusers_unet_family(header), "U-Net only", None, {"layout": "diffusers"})
     return _Finding("base") if prefix else None
+
+
+_SD3_TITLES = {"medium": "SD 3 medium", "5-medium": "SD 3.5 medium", "5-large": "SD 3.5 large"}
+
+
+def _sd3_model(names: Collection[str]) -> str:
+    """Which SD 3, as metadata call it: 3.5 norms queries, 3.5 medium attends twice in its first blocks."""
+    if any(".attn2." in name for name in names):
+        return "5-medium"
+    return "5-large" if any(name.endswith((".ln_q.weight", ".norm_q.weight")) for name in names) else "medium"
+
+
+def _sd3_config_model(transformer: Mapping[str, Any]) -> str:
+    if transformer.get("dual_attention_layers"):
+        return "5-medium"
+    return "5-large" if transformer.get("qk_norm") else "medium"
 
 
 def _unet_family(header: Header, prefix: str) -> FamilyName:
@@ -361,11 +379,13 @@ def _identify_folder(path: Path) -> ModelFile:
     parts = {"unet": "U-Net", "vae": "VAE", "text_encoder": "text encoder"}
     lacks = [title for name, title in parts.items() if unet and not (path / name).is_dir()]
     details = {"layout": "diffusers", **({"lacks": ", ".join(lacks)} if lacks else {})}
+    if family == "sd3":
+        details["model"] = _sd3_config_model(_read_json(transformer))
     prediction = _config_prediction(path, family)
     finding = _Finding("base", family, _config_variant(unet, pipeline), prediction, details)
     weights = [file for file in path.glob("*/*") if file.suffix in (".safetensors", ".bin")]
     first = next(
-        (file for file in weights if file.parent.name == "unet" and file.suffix == ".safetensors"), None
+        (f for f in weights if f.parent.name in ("unet", "transformer") and f.suffix == ".safetensors"), None
     )
     dtype = read_header(first).dtype if first else ""
     return _model_file(path, finding, dtype, sum(file.stat().st_size for file in weights))

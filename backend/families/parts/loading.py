@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from backend.families.parts.skeleton import skeleton
 from backend.families.parts.unet import UNet, UNetShape, unet_shape
 from backend.families.parts.vae import Vae, VaeShape, vae_shape
 from backend.families.parts.weights import Place, Weights, find_weights, replace_vae
+from backend.families.store import TensorSource
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -231,7 +232,27 @@ def _odd_division(path: Path, what: str, width: int, count: int) -> Problem:
     )
 
 
-def fill(make: Callable[[], Module], weights: Weights, part: str, dtype: torch.dtype) -> Module:
+class Filed(Protocol):
+    """A tensor in files, however it is stored there."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> TensorSource: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def read(self, dtype: torch.dtype | None = None) -> Tensor: ...
+
+
+class WeightTable(Protocol):
+    """All tensors of a model by part and name."""
+
+    @property
+    def path(self) -> Path: ...
+    def part(self, name: str, /) -> Mapping[str, Filed]: ...
+
+
+def fill(make: Callable[[], Module], weights: WeightTable, part: str, dtype: torch.dtype) -> Module:
     """Make a module without memory for its weights and put the file's tensors in place of them.
 
     Raises:
@@ -262,7 +283,7 @@ def fill(make: Callable[[], Module], weights: Weights, part: str, dtype: torch.d
     return module.eval().requires_grad_(False)
 
 
-def _require_all(path: Path, wanted: Mapping[str, tuple[int, ...]], places: Mapping[str, Place]) -> None:
+def _require_all(path: Path, wanted: Mapping[str, tuple[int, ...]], places: Mapping[str, Filed]) -> None:
     missing = [name for name in wanted if name not in places]
     if missing:
         raise InputError(
