@@ -18,7 +18,9 @@ EventType = Literal[
     "phase",  # name, title: what the job does now (loading, caching, training, saving, sampling, ...)
     "progress",  # phase, done, total, unit: progress of a phase other than training
     "plan",  # what will be trained, as plain data (steps, epochs, images, buckets, parts, family)
+    "differences",  # step, rows [{what, before, now, effect (safe, changes, impossible), key}]: changed since the restore point
     "step",  # step, total, epoch, epochs, loss, average, lr {group: rate}, grad_norm, seconds (per step), images_per_second, memory
+    "validation",  # step, total, epoch, when (step, epoch), loss, divergence (from the training average), levels {timestep: loss}, pictures, seconds
     "sample",  # step, epoch, index, prompt, path (relative to the run), seed
     "saved",  # step, epoch, kind (result, epoch, step, state, recovery), path
     "note",  # text: worth knowing

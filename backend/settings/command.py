@@ -33,6 +33,8 @@ class ParsedCommand:
     settings: Settings
     notes: tuple[Problem, ...]
     """What was read otherwise than it is written. What follows from rules is told by ``check``."""
+    given: frozenset[str] = frozenset()
+    """Options that stand on the line or in its file."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def parse_command_line(
     problems += [replace(error, where=reading.where.get(error.key or "", "")) for error in verdict.errors]
     if problems:
         raise InputError(problems)
-    return ParsedCommand(reading.settings, tuple(reading.notes))
+    return ParsedCommand(reading.settings, tuple(reading.notes), frozenset(reading.where))
 
 
 def to_command_line(settings: Settings) -> list[str]:
@@ -195,6 +197,8 @@ def _count_problem(key: str, words: list[str]) -> Problem:
 def _placeholder(declared: Declared) -> str:
     if declared.kind == "bool":
         return ""
+    if declared.info.open:
+        return " NAME"
     if declared.choices:
         return " {" + ",".join(map(str, declared.choices)) + "}"
     words = {

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from backend.settings import sections
-from backend.settings.option import OptionInfo, Section, info_of
+from backend.settings.option import OptionInfo, ResumeEffect, Section, info_of
 
 Kind = Literal["bool", "int", "float", "text", "choice", "textlist", "resolution", "steps"]
 
@@ -83,6 +83,11 @@ class Declared:
     """Allowed values of a choice."""
     bounds: Bounds
     info: OptionInfo
+
+    @property
+    def resume(self) -> ResumeEffect:
+        """What another value means for a run that is resumed."""
+        return self.info.resume or SECTIONS[self.section].on_resume
 
 
 @cache

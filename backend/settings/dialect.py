@@ -31,7 +31,6 @@ NEEDS_NOTHING: Mapping[str, str] = {
     "dynamo_backend": "it only counts with torch_compile",
     "highvram": "memory is kept for as long as it is of use",
     "lowram": "model files are read without a second copy in memory",
-    "lr_scheduler_power": "it only counts with the polynomial schedule",
     "mem_eff_attn": "PyTorch's own attention is as sparing with memory and always in use",
     "no_token_padding": "it has no effect in sd-scripts either",
     "persistent_data_loader_workers": "the loading threads live as long as the run",
@@ -52,14 +51,13 @@ _ABSENT = """
     fp16_master_weights_and_gradients fp8_base fp8_base_unet full_bf16
     full_fp16 fused_backward_pass fused_optimizer_groups huggingface_path_in_repo
     huggingface_repo_id huggingface_repo_type huggingface_repo_visibility huggingface_token
-    init_word initial_epoch initial_step learning_rate_te learning_rate_te1
+    init_word learning_rate_te learning_rate_te1
     learning_rate_te2 learning_rate_te3 log_config log_tracker_config log_tracker_name logit_mean
-    logit_std lr_decay_steps lr_scheduler_args lr_scheduler_min_lr_ratio lr_scheduler_timescale
-    lr_scheduler_type
+    logit_std
     mode_scale num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
     pos_emb_random_crop_rate resume_from_huggingface save_clip
-    save_state_to_huggingface save_t5xxl skip_until_initial_step
+    save_state_to_huggingface save_t5xxl
     stop_text_encoder_training t5_dropout_rate t5xxl t5xxl_device t5xxl_dtype
     t5xxl_max_token_length token_string torch_compile train_t5xxl train_text_encoder
     training_shift use_object_template use_safetensors use_style_template use_t5xxl_cache_only

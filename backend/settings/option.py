@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 
 Level = Literal["basic", "advanced", "expert"]
 PathKind = Literal["file", "folder", "output"]
+ResumeEffect = Literal["safe", "changes", "impossible"]
+"""What it means to resume a run with another value: the same result, another one, or it cannot be."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class OptionInfo:
     unit: str = ""
     choices: tuple[str, ...] = ()
     """Allowed values, when they are a fixed list. An empty list allows any."""
+    open: bool = False
+    """Other texts than the choices are allowed; ``check`` reads them."""
     suggestions: tuple[str, ...] = ()
     """Values offered in the form; others are allowed."""
     path: PathKind | None = None
@@ -53,6 +57,8 @@ class OptionInfo:
     """sd-scripts takes it inside ``--network_args "key=value"``; here it is an option as well."""
     check: Callable[[Any], Any] | None = None
     """Reads a text that has a form of its own; raises ValueError saying what was expected."""
+    resume: ResumeEffect | None = None
+    """What another value means for a resumed run; None: as for the section."""
     note: str = ""
     """One sentence for the reference where the result differs from sd-scripts' for the same value."""
 
@@ -91,3 +97,5 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, allow_inf_nan=False)
     title: ClassVar[str]
+    on_resume: ClassVar[ResumeEffect] = "changes"
+    """What another value of its options means for a resumed run, where they do not say."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from backend.settings import optimizers, schedules
 from backend.settings.option import Section, option
 from backend.settings.types import Fraction01, Resolution, Steps, TextList, read_face_range
 
@@ -97,11 +98,11 @@ class DatasetSettings(Section):
     token_warmup_step: float = option(0, "Tag warm-up: steps", "Steps until all tags are used; below 1 a share of all steps. 0: off.", ge=0, level="expert")
     validation_split: Fraction01 = option(0.0, "Held out for validation", "Share of the pictures that is not trained on, to measure the model by. A picture is never on both sides. 0: none.", ge=0, le=1, level="expert")
     validation_seed: int | None = option(None, "Validation seed", "Another number holds out other pictures. Empty: always the same ones.", ge=0, le=2**63 - 1, level="expert")
-    validate_every_n_steps: int | None = option(None, "Measure every n steps", "Measure the loss on the pictures held out every so many steps, beside the ends of epochs.", ge=1, unit="steps", level="expert")
-    validate_every_n_epochs: int | None = option(None, "Measure every n epochs", "Measure the loss on the pictures held out at the end of every so many epochs. Empty: of every one.", ge=1, unit="epochs", level="expert")
-    max_validation_steps: int | None = option(None, "Batches measured", "Most batches of held out pictures that are measured each time. Empty: all.", ge=1, level="expert")
-    skip_broken_images: bool = option(False, "Leave out broken pictures", "Pictures that cannot be read are left out and listed. Off: training does not start until they are repaired or moved.")
-    max_data_loader_n_workers: int = option(8, "Loading threads", "Threads that read pictures ahead. The result does not depend on it.", ge=0, le=64, level="expert")
+    validate_every_n_steps: int | None = option(None, "Measure every n steps", "Measure the loss on the pictures held out every so many steps, beside the ends of epochs.", ge=1, le=100_000_000, unit="steps", level="expert")
+    validate_every_n_epochs: int | None = option(None, "Measure every n epochs", "Measure the loss on the pictures held out at the end of every so many epochs. Empty: of every one.", ge=1, le=1_000_000, unit="epochs", level="expert")
+    max_validation_steps: int | None = option(None, "Batches measured", "Most batches of held out pictures that are measured each time. Empty: all.", ge=1, le=1_000_000, level="expert")
+    skip_broken_images: bool = option(False, "Leave out broken pictures", "Pictures that cannot be read are left out and listed. Off: training does not start until they are repaired or moved.", resume="safe")
+    max_data_loader_n_workers: int = option(8, "Loading threads", "Threads that read pictures ahead. The result does not depend on it.", ge=0, le=64, level="expert", resume="safe")
 
 
 class CachingSettings(Section):
@@ -110,12 +111,12 @@ class CachingSettings(Section):
     title = "Caching"
 
     cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.")
-    cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.")
+    cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.", resume="safe")
     use_npz_caches: bool = option(False, "Use sd-scripts' caches", "Take latents from sd-scripts' .npz files beside the pictures when size and mirroring agree. They do not say which VAE made them, so switch it on only when it was this one.", level="expert")
-    vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert")
+    vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert", resume="safe")
     cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.")
-    cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert")
-    text_encoder_batch_size: int | None = option(None, "Captions encoded at once", "For caching text; the training batch size when empty.", ge=1, le=1024, level="expert")
+    cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert", resume="safe")
+    text_encoder_batch_size: int | None = option(None, "Captions encoded at once", "For caching text; the training batch size when empty.", ge=1, le=1024, level="expert", resume="safe")
     caption_variants: int | None = option(
         None, "Caption variants", "With cached text and anything random in captions: different versions kept of each caption. Empty: 8, or 1 when nothing is random.",
         ge=1, le=1000, level="expert",
@@ -147,6 +148,7 @@ class NetworkSettings(Section):
     """The small network that learns (LoRA)."""
 
     title = "Network"
+    on_resume = "impossible"
 
     network_module: str = option(
         "networks.lora", "Network", "LoRA suits most. DyLoRA can be cut to lower ranks afterwards, OFT turns weights, LyCORIS has further kinds.",
@@ -160,11 +162,11 @@ class NetworkSettings(Section):
     network_alpha: float = option(1.0, "Alpha", "The LoRA counts alpha / rank as strong. Half the rank is a common choice.", ge=0, le=10_000)
     conv_dim: int | None = option(None, "Convolution rank", "Also train the 3x3 convolutions with this rank: better for styles, larger files. With LyCORIS the rank when empty.", ge=1, le=1024, show_if=_CONV, network_arg=True)
     conv_alpha: float | None = option(None, "Convolution alpha", "As alpha, for the 3x3 convolutions. 1 when empty, with LyCORIS alpha.", ge=0, le=10_000, show_if=_CONV, network_arg=True)
-    network_dropout: float | None = option(None, "Dropout", "Share of the LoRA's inner values left out at each step.", ge=0, lt=1, level="expert")
-    rank_dropout: float | None = option(None, "Rank dropout", "Share of ranks left out at each step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True)
-    module_dropout: float | None = option(None, "Module dropout", "Chance that a module is left out for a step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True)
-    rank_dropout_scale: bool = option(False, "Rescale after rank dropout", "What is left counts more by as much as was left out.", level="expert", show_if=_kinds("locon", "loha", "lokr", "glora", "full"), network_arg=True)
-    scale_weight_norms: float | None = option(None, "Max norm", "After each step no module's change is longer than this; 1 is a good start against over-training.", gt=0, le=10_000, level="expert")
+    network_dropout: float | None = option(None, "Dropout", "Share of the LoRA's inner values left out at each step.", ge=0, lt=1, level="expert", resume="changes")
+    rank_dropout: float | None = option(None, "Rank dropout", "Share of ranks left out at each step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True, resume="changes")
+    module_dropout: float | None = option(None, "Module dropout", "Chance that a module is left out for a step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True, resume="changes")
+    rank_dropout_scale: bool = option(False, "Rescale after rank dropout", "What is left counts more by as much as was left out.", level="expert", show_if=_kinds("locon", "loha", "lokr", "glora", "full"), network_arg=True, resume="changes")
+    scale_weight_norms: float | None = option(None, "Max norm", "After each step no module's change is longer than this; 1 is a good start against over-training.", gt=0, le=10_000, level="expert", resume="changes")
     dora_wd: bool = option(False, "DoRA", "Trains the lengths of weights and their directions apart: often closer to full fine-tuning, slower.", show_if=_DORA, network_arg=True)
     wd_on_output: bool = option(True, "DoRA on outputs", "Lengths of rows, as the paper has it; off: of columns.", level="expert", show_if=(("dora_wd", (True,)), *_kinds("locon", "loha", "lokr")), network_arg=True)
     use_rslora: bool = option(False, "Rank-stabilised", "The LoRA counts alpha / square root of the rank, so high ranks do not fade.", level="expert", show_if=_LORA, network_arg=True)
@@ -181,7 +183,7 @@ class NetworkSettings(Section):
     constraint: float | None = option(None, "Limit of the rotation", "Keeps rotations small; 0 or empty leaves them free.", ge=0, le=10_000, show_if=_kinds("diag-oft", "boft"), network_arg=True)
     rescaled: bool = option(False, "Rotation and lengths", "Also train the length of each output.", show_if=_kinds("diag-oft", "boft"), network_arg=True)
     train_norm: bool = option(False, "Norm layers too", "Also train the norm layers inside the U-Net's blocks.", show_if=_LYCORIS, network_arg=True)
-    bypass_mode: bool = option(False, "Beside the weights", "Compute the change beside each layer: more exact in half precision, slower in large batches.", level="expert", show_if=_kinds("locon", "loha", "lokr", "ia3", "diag-oft", "boft", "glora", "full"), network_arg=True)
+    bypass_mode: bool = option(False, "Beside the weights", "Compute the change beside each layer: more exact in half precision, slower in large batches.", level="expert", show_if=_kinds("locon", "loha", "lokr", "ia3", "diag-oft", "boft", "glora", "full"), resume="changes", network_arg=True)
     block_dims: str | None = option(None, "Ranks by block", "One rank for each block: 25 numbers for SD, 23 for SDXL; 0 leaves a block out.", level="expert", show_if=_BLOCKS, network_arg=True)
     block_alphas: str | None = option(None, "Alphas by block", "As many numbers as blocks; alpha for all when empty.", level="expert", show_if=_BLOCKS, network_arg=True)
     conv_block_dims: str | None = option(None, "Convolution ranks by block", "As ranks by block, for the 3x3 convolutions.", level="expert", show_if=_BLOCKS, network_arg=True)
@@ -196,10 +198,10 @@ class NetworkSettings(Section):
     loraplus_lr_ratio: float | None = option(None, "LoRA+ ratio", "The weights that start at 0 learn this many times faster; 16 is the paper's (Hayou et al. 2024).", gt=0, le=10_000, level="expert", show_if=_PLUS, network_arg=True)
     loraplus_unet_lr_ratio: float | None = option(None, "LoRA+ ratio of the U-Net", "LoRA+ ratio when empty.", gt=0, le=10_000, level="expert", show_if=_PLUS, network_arg=True)
     loraplus_text_encoder_lr_ratio: float | None = option(None, "LoRA+ ratio of the text encoder", "LoRA+ ratio when empty.", gt=0, le=10_000, level="expert", show_if=_PLUS, network_arg=True)
-    base_weights: TextList = option((), "LoRAs to build on", "LoRA files that are merged into the model before training.", level="expert")
-    base_weights_multiplier: TextList = option((), "Their strengths", "One number for each of these files; 1 when left out.", level="expert")
+    base_weights: TextList = option((), "LoRAs to build on", "LoRA files that are merged into the model before training.", level="expert", resume="changes")
+    base_weights_multiplier: TextList = option((), "Their strengths", "One number for each of these files; 1 when left out.", level="expert", resume="changes")
     network_args: TextList = option((), "More network arguments", "key=value pairs, as sd-scripts takes them.", level="expert")
-    network_weights: str | None = option(None, "Start from LoRA", "Go on from the weights of this LoRA file.", path="file")
+    network_weights: str | None = option(None, "Start from LoRA", "Go on from the weights of this LoRA file.", path="file", resume="safe")
     dim_from_weights: bool = option(False, "Rank from that file", "Take rank and alpha of every module from the file to start from.", level="expert")
     network_train_unet_only: bool = option(False, "U-Net only", "Leave the text encoder as it is.")
     network_train_text_encoder_only: bool = option(False, "Text encoder only", "Leave the U-Net as it is.", level="expert")
@@ -210,15 +212,20 @@ class OptimizerSettings(Section):
 
     title = "Optimizer"
 
-    optimizer_type: str = option("AdamW", "Optimizer", "AdamW suits most; AdamW8bit needs less memory; Adafactor finds its own rate.", choices=("AdamW", "AdamW8bit", "AdaFactor"), level="advanced")
+    optimizer_type: str = option("AdamW", "Optimizer", "AdamW suits most; AdamW8bit needs less memory; Prodigy finds its own rate. A class of torch.optim or any module.Class may be named as well.",
+        choices=optimizers.NAMES, open=True, check=optimizers.read_optimizer, resume="impossible")  # fmt: skip
     optimizer_args: TextList = option((), "Optimizer arguments", "key=value pairs, for example weight_decay=0.01 betas=.9,.999.", level="expert")
-    learning_rate: float = option(2e-6, "Learning rate", "How far each step moves. 1e-4 is usual for a LoRA.", ge=0, le=100, level="basic",
+    learning_rate: float = option(2e-6, "Learning rate", "How far each step moves. 1e-4 is usual for a LoRA, 1 with Prodigy and D-Adaptation.", ge=0, le=100, level="basic",
         note="The default is sd-scripts' and is low for a LoRA.")  # fmt: skip
     unet_lr: float | None = option(None, "Learning rate of the U-Net", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
     text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100, several=True)
     ema_decay: float | None = option(None, "Average the weights (EMA)", "Results and samples are a running mean of the weights, of which this share stays at each step: 0.99 to 0.9999, the more the longer the run. Steadier than the last weights. It begins with less and grows as (1 + n) / (10 + n).", ge=0, lt=1, level="expert")
     ema_start: int = option(0, "Average from step", "Steps before averaging begins.", ge=0, le=100_000_000, unit="steps", level="expert")
     max_grad_norm: float = option(1.0, "Gradient clipping", "Longest gradient allowed; 0 switches it off.", ge=0, le=1e6, level="expert")
+
+
+def _runs(*names: str) -> _Shown:
+    return (("lr_scheduler", names),)
 
 
 class ScheduleSettings(Section):
@@ -229,11 +236,16 @@ class ScheduleSettings(Section):
     max_train_steps: int = option(1600, "Steps", "Optimizer steps in all. Epochs, when given, win.", ge=1, le=100_000_000, unit="steps")
     max_train_epochs: int | None = option(None, "Epochs", "Times through all pictures and repeats; decides the number of steps when given.", ge=1, le=1_000_000, level="basic", unit="epochs")
     gradient_accumulation_steps: int = option(1, "Accumulate batches", "Batches that make one step; like a larger batch in less memory.", ge=1, le=4096)
-    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"] = option(
-        "constant", "Schedule", "How the learning rate runs over the steps."
-    )
+    lr_scheduler: str = option("constant", "Schedule", "How the learning rate runs over the steps. All but constant, piecewise_constant and adafactor can warm up.",
+        choices=schedules.NAMES, check=schedules.read_schedule)  # fmt: skip
     lr_warmup_steps: Steps = option(0, "Warm-up", "Steps of rising rate: a number, a share below 1, or a percentage.", ge=0, le=100_000_000, unit="steps")
-    lr_scheduler_num_cycles: int = option(1, "Restarts", "Cycles of cosine_with_restarts.", ge=1, le=10_000, level="expert", show_if=(("lr_scheduler", ("cosine_with_restarts",)),))
+    lr_decay_steps: Steps = option(0, "Decay", "Last steps of warmup_stable_decay, in which the rate falls: a number, a share below 1, or a percentage.", ge=0, le=100_000_000, unit="steps", level="expert", show_if=_runs("warmup_stable_decay"))
+    lr_scheduler_num_cycles: int = option(1, "Cycles", "Times that the rate starts again; of cosine_with_min_lr and warmup_stable_decay, half waves.", ge=1, le=10_000, level="expert", show_if=_runs("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay"))
+    lr_scheduler_power: float = option(1.0, "Power", "1 falls in a straight line, 2 fast at first, 0.5 late.", ge=0, le=100, level="expert", show_if=_runs("polynomial"))
+    lr_scheduler_timescale: int | None = option(None, "Time scale", "Steps in which the rate falls to 1 / square root of 2. The warm-up's steps when empty, 10000 without one.", ge=1, le=100_000_000, unit="steps", level="expert", show_if=_runs("inverse_sqrt"))
+    lr_scheduler_min_lr_ratio: float | None = option(None, "Lowest rate", "Share of the learning rate at the end. 0 when empty with warmup_stable_decay.", ge=0, le=1, level="expert", show_if=_runs("cosine_with_min_lr", "warmup_stable_decay"))
+    lr_scheduler_type: str = option("", "Other schedule", "A class of torch.optim.lr_scheduler, or any module.Class, in place of the schedule above.", suggestions=schedules.TORCH_NAMES, level="expert", check=schedules.read_class)
+    lr_scheduler_args: TextList = option((), "Schedule arguments", "key=value pairs: step_rules=1:100,0.1:200,0.01 of piecewise_constant, lr_end of polynomial, warmup_type and decay_type of warmup_stable_decay, or what the other schedule takes.", level="expert")
     seed: int | None = option(None, "Seed", "The same seed gives the same result. When empty one is drawn, shown and kept.", ge=0, le=2**63 - 1)
 
 
@@ -265,6 +277,7 @@ class LossSettings(Section):
     min_timestep: int = option(0, "Lowest timestep", "Noise levels below are not trained.", ge=0, le=999, level="expert")
     max_timestep: int = option(1000, "Highest timestep", "Noise levels from here on are not trained.", ge=1, le=1000, level="expert")
     masked_loss: bool = option(False, "Masked loss", "Use mask pictures of a dataset file (conditioning_data_dir) to weigh the loss.")
+    masked_loss_normalize: bool = option(False, "Mean over the mask", "A picture with a small mask counts as much as one with a large one. Off: as much less as its mask is smaller, as in sd-scripts.", level="expert")
     prior_loss_weight: float = option(1.0, "Weight of regularisation pictures", "How much they count beside the subject's.", ge=0, le=1000)
 
 
@@ -274,17 +287,18 @@ class PrecisionSettings(Section):
     title = "Precision and memory"
 
     mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.")
-    gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.")
-    xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", level="expert")
-    sdpa: bool = option(False, "PyTorch attention", "PyTorch's own fast attention. It is always used unless xformers is asked for.", level="expert")
+    gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.", resume="safe")
+    xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", level="expert", resume="changes")
+    sdpa: bool = option(False, "PyTorch attention", "PyTorch's own fast attention. It is always used unless xformers is asked for.", level="expert", resume="safe")
     no_half_vae: bool = option(False, "VAE in full precision", "For VAEs that give black pictures in half precision.")
-    allow_fallback: bool = option(False, "Use replacements", "When this machine cannot do what is asked (8-bit optimizer, xformers, fp16), use the replacement and say so, instead of stopping.")
+    allow_fallback: bool = option(False, "Use replacements", "When this machine cannot do what is asked (8-bit optimizer, xformers, fp16), use the replacement and say so, instead of stopping.", resume="safe")
 
 
 class SavingSettings(Section):
     """Results and restore points."""
 
     title = "Saving"
+    on_resume = "safe"
 
     output_name: str | None = option(None, "Name", "Name of the result, without ending.", level="basic", per_run=True)
     output_dir: str | None = option(None, "Output folder", "Where results go. Empty: into the run's own folder.", path="output")
@@ -302,12 +316,17 @@ class SavingSettings(Section):
     save_state_on_train_end: bool = option(False, "Save state at the end", "Keep a restore point when training ends, so that it can go on later.")
     recovery_minutes: float = option(10.0, "Restore point every", "A rolling restore point inside the run folder, for crashes and power cuts. 0: none.", ge=0, le=10_000, unit="min", level="expert")
     resume: str | None = option(None, "Resume from state", "A state folder to go on from.", path="folder", level="expert")
+    initial_step: int | None = option(None, "First step", "Count on from this step: names, schedule and epochs go on from there, also in place of a resumed state's own count.", ge=0, le=100_000_000, unit="steps", level="expert",
+        note="Steps, file names and the learning rate go on from it; in sd-scripts only the epoch does.")  # fmt: skip
+    initial_epoch: int | None = option(None, "First epoch", "As the first step, given as an epoch (1 is the first). The step wins when both are given.", ge=1, le=1_000_000, unit="epochs", level="expert")
+    skip_until_initial_step: bool = option(False, "Skip pictures to the first step", "Also leave out the pictures that the epoch of the first step has before it. A resumed run always does.", level="expert")
 
 
 class MetadataSettings(Section):
     """What the result says of itself."""
 
     title = "Metadata"
+    on_resume = "safe"
 
     no_metadata: bool = option(False, "No metadata", "Leave settings out of the result file.", level="expert")
     training_comment: str | None = option(None, "Comment", "Kept in the result's metadata.", level="expert")
@@ -328,6 +347,7 @@ class SamplingSettings(Section):
     """Pictures drawn while training."""
 
     title = "Sample pictures"
+    on_resume = "safe"
 
     sample_prompt_text: str = option("", "Sample prompts", "One prompt a line, with options like --n bad --w 512 --h 512 --d 1 --s 20 --l 7.", level="basic", multiline=True, per_run=True)
     sample_prompts: str | None = option(None, "Sample prompt file", "A .txt, .json or .toml file of prompts.", path="file", level="expert")
@@ -341,13 +361,11 @@ class TrackingSettings(Section):
     """Logs for other programs. The page needs none of them."""
 
     title = "Logs"
+    on_resume = "safe"
 
     logging_dir: str | None = option(None, "TensorBoard folder", "Write TensorBoard logs into a new folder inside this one.", path="output")
     log_prefix: str | None = option(None, "Log folder prefix", "Put before the date in the log folder's name.", level="expert")
     log_with: Literal["tensorboard"] | None = option(None, "Log with", "tensorboard writes logs into the run's own folder when no other is given.", level="expert")
-
-
-_SEVERAL: _Shown = (("deepspeed", (True,)),)
 
 
 class LaunchSettings(Section):
@@ -359,7 +377,7 @@ class LaunchSettings(Section):
         note="Processes share each batch, so all have pictures of one size; in sd-scripts each draws batches of its own.")  # fmt: skip
     gpu_ids: str | None = option(None, "Cards", "Numbers of the cards to use, such as 0,1. All when empty.", level="expert")
     num_machines: int = option(1, "Machines", "Start the same training on each, with a number of its own.", ge=1, le=1024, level="expert")
-    machine_rank: int = option(0, "Number of this machine", "From 0, which is the one that writes the files.", ge=0, le=1023, level="expert", show_if=(("num_machines", tuple(range(2, 1025))),))
+    machine_rank: int = option(0, "Number of this machine", "From 0, which is the one that writes the files.", ge=0, le=1023, level="expert")
     main_process_ip: str | None = option(None, "Address of machine 0", "As the others reach it.", level="expert")
     main_process_port: int | None = option(None, "Port of machine 0", "A free one is taken when empty or 0; several machines need the same number.", ge=0, le=65_535, level="expert")
     num_cpu_threads_per_process: int | None = option(None, "Processor threads of each", "The launcher's own rule when empty.", ge=1, le=1024, level="expert")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from backend import families
 from backend.data.loader import Loader
 from backend.data.types import DatasetPlan
 from backend.errors import InputError, Problem
@@ -18,12 +17,15 @@ from backend.jobs.events import Sink
 from backend.jobs.runs import Run
 from backend.settings import Settings
 from backend.settings.length import Length, run_length
+from backend.settings.optimizers import is_schedule_free
 from backend.train import optimizers
 from backend.train.caching import Caches, Watch, fill_caches
-from backend.train.checkpoints import Position, State, load_state, newest_state
+from backend.train.checkpoints import Position, State
+from backend.train.differences import identity as identity_of
 from backend.train.ema import Ema
 from backend.train.environment import adapt
 from backend.train.losses import LossTable
+from backend.train.machine import load_base_model, make_accelerator, wrap
 from backend.train.meter import Meter
 from backend.train.methods.base import Adjustable, Method
 from backend.train.methods.network import NetworkMethod
@@ -31,22 +33,23 @@ from backend.train.noise import NoiseRules
 from backend.train.objectives import Objective
 from backend.train.preflight import Prepared
 from backend.train.provenance import TrainingFacts
+from backend.train.resume import compare, find_state, place, restore
 from backend.train.room import check_space, forecast
 from backend.train.samples import Sampler
 from backend.train.saver import Saver
-from backend.train.schedules import Schedule, warmup_steps
-from backend.train.session import Session, picture_ids
+from backend.train.schedule_class import ClassSchedule
+from backend.train.schedules import Schedule, schedule_of
+from backend.train.session import Session
 from backend.train.step import StepModule
+from backend.train.team import ALONE, Team, control_of
 from backend.train.validation import Validator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_BASE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
 
 def build_session(
-    run: Run, prepared: Prepared, resume: bool, events: Sink, started: float
+    run: Run, prepared: Prepared, resume: bool, events: Sink, started: float, team: Team = ALONE
 ) -> tuple[Session, Position]:
     """Everything the loop needs, and the position it starts at.
 
@@ -56,31 +59,35 @@ def build_session(
     """
     settings, notes = adapt(prepared.settings)
     _say(events, notes)
-    state = _state_to_resume(run, settings, resume, events)
-    settings = settings.replace(seed=state.facts["seed"]) if state else settings
+    output, base = output_folder(settings, run), prepared.base
+    state = team.tell(find_state(run, settings, output, resume, events) if team.main else None)
     seed = settings.schedule.seed
     assert seed is not None, "the seed is drawn before a session is built"
+    batches = prepared.plan.batches_per_epoch(team.size)
+    identity = identity_of(settings, prepared.plan, batches, base.family, Path(base.path))
+    if state is not None:
+        compare(state, identity, events)
+    length, position = place(settings, run_length(settings, batches), state, own=resume)
 
-    accelerator, control = make_accelerator(settings), ControlReader(run.control)
+    accelerator, control = make_accelerator(settings), control_of(run, team)
     model = load_base_model(prepared, settings, accelerator, events)
     method = NetworkMethod(settings, prepared.plan, model, seed)
     _require_adjustable(method, prepared.plan)
     _say(events, method.start())
     method.trainable.to(accelerator.device)
-    length = run_length(settings, prepared.plan.batches_per_epoch(), accelerator.num_processes)
-    caches = fill_caches(model, prepared.plan, settings, seed, length.steps, Watch(events, control))
+    caches = fill_caches(model, prepared.plan, settings, seed, length.steps, Watch(events, control), team)
     _free_what_is_cached(model, caches)
     optimizer, arguments = _optimizer(method, settings)
     facts = _facts(
         prepared, settings, model, accelerator, length, optimizers.describe(optimizer, arguments), started
     )
-    position = _restore(state, prepared.plan, method, optimizer, accelerator) if state else Position()
     table, ema = LossTable(prepared.plan), _mean(method, settings)
     if state is not None:
+        restore(state, method, optimizer, accelerator, settings)
         table.load(state.optimizer.get("losses"))
         _load_mean(ema, state)
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
-    module, optimizer = _wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
+    module, optimizer = wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
     session = Session(
         settings=settings,
         seed=seed,
@@ -89,12 +96,10 @@ def build_session(
         method=method,
         module=module,
         optimizer=optimizer,
-        schedule=None if facts.own_rate else _schedule(settings, length),
+        schedule=_schedule(settings, length, optimizers.inner(optimizer), base_rates),
         base_rates=base_rates,
         noise=NoiseRules.of(settings.loss, seed),
-        loader=_loader(
-            prepared.plan, settings, length, caches, (accelerator.process_index, accelerator.num_processes)
-        ),
+        loader=_loader(prepared.plan, settings, length, caches, (team.rank, team.size)),
         length=length,
         meter=Meter(
             events,
@@ -103,14 +108,17 @@ def build_session(
             table,
             scaled=accelerator.scaler is not None,
         ),
-        saver=Saver(settings, run.path, output_folder(settings, run), facts, accelerator.is_main_process),
+        saver=Saver(settings, run.path, output, facts, team.main),
         sampler=_sampler(settings, run, events, model, method, control),
         control=control,
         events=events,
+        team=team,
         validator=Validator.of(settings, prepared.plan.validation, caches),
         ema=ema,
+        identity=identity,
     )
-    _check_space(session, run)
+    if team.main:
+        _check_space(session, run)
     events.emit("plan", **_plan_event(prepared, session))
     return session, position
 
@@ -144,82 +152,6 @@ def _free_what_is_cached(model: DiffusionModel, caches: Caches) -> None:
 def _say(events: Sink, notes: list[Problem]) -> None:
     for note in notes:
         events.emit("note", text=note.text())
-
-
-def make_accelerator(settings: Settings) -> Accelerator:
-    """The device and precision that a run uses."""
-    from accelerate import Accelerator
-
-    return Accelerator(mixed_precision=settings.precision.mixed_precision, cpu=not torch.cuda.is_available())
-
-
-def load_base_model(
-    prepared: Prepared, settings: Settings, accelerator: Accelerator, events: Sink
-) -> DiffusionModel:
-    """The base model on the device, in the precision of the forward pass."""
-    events.emit(
-        "phase", name="loading", title=f"Loading {Path(prepared.base.path).name} ({prepared.base.title})"
-    )
-    model = families.load(
-        Path(settings.model.pretrained_model_name_or_path),
-        dtype=_BASE_DTYPES[settings.precision.mixed_precision],
-        device=accelerator.device,
-        vae=Path(settings.model.vae) if settings.model.vae else None,
-        v_prediction=settings.model.v_parameterization,
-    )
-    model.vae.to(accelerator.device)
-    if settings.precision.no_half_vae:
-        model.vae.to(torch.float32)
-    if settings.precision.xformers:
-        model.set_attention("xformers")
-    if settings.precision.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    return model
-
-
-def _state_to_resume(run: Run, settings: Settings, resume: bool, events: Sink) -> State | None:
-    """The restore point to go on from: the run's own newest, or the one that was named."""
-    if settings.saving.resume and not resume:
-        return load_state(Path(settings.saving.resume).expanduser())
-    if not resume:
-        return None
-    folders = [*(run.path / "state").iterdir(), *output_folder(settings, run).glob("*-state")]
-    newest, damaged = newest_state(folders)
-    for problem in damaged:
-        events.emit("warning", text=problem.text(), problem=problem.as_dict())
-    if newest is None:
-        events.emit("note", text="there is no restore point yet: starting from the beginning")
-        return None
-    events.emit("note", text=f"going on from {newest.name}")
-    return load_state(newest)
-
-
-def _restore(
-    state: State,
-    plan: DatasetPlan,
-    method: Method,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-) -> Position:
-    """Put weights and optimizer where they were.
-
-    Raises:
-        InputError: the pictures or the network are not those of the restore point. It counts
-            batches of one dataset, and another dataset has other batches.
-    """
-    before, now = set(state.facts.get("pictures", ())), set(picture_ids(plan))
-    if before != now:
-        raise InputError(
-            f"the pictures are not the same: {len(now - before)} added, {len(before - now)} removed "
-            f"since step {state.position.step}",
-            next="put them back to resume, or start a new run from the last LoRA file (network_weights)",
-            key="train_data_dir",
-        )
-    method.load(state.weights)
-    optimizer.load_state_dict(state.optimizer["optimizer"])
-    if accelerator.scaler is not None and state.optimizer.get("scaler"):
-        accelerator.scaler.load_state_dict(state.optimizer["scaler"])
-    return state.position
 
 
 def _require_adjustable(method: Method, plan: DatasetPlan) -> None:
@@ -264,13 +196,22 @@ def _optimizer(method: Method, settings: Settings) -> tuple[torch.optim.Optimize
     section = settings.optimizer
     arguments = optimizers.parse_arguments(section.optimizer_args)
     groups = method.parameter_groups()
-    return optimizers.make(section.optimizer_type, groups, section.learning_rate, arguments), arguments
+    made = optimizers.make(section.optimizer_type, groups, section.learning_rate, arguments)
+    return made, optimizers.settled(section.optimizer_type, arguments)
 
 
-def _schedule(settings: Settings, length: Length) -> Schedule:
-    section = settings.schedule
-    warmup = warmup_steps(section.lr_warmup_steps, length.steps)
-    return Schedule(section.lr_scheduler, length.steps, warmup, section.lr_scheduler_num_cycles)
+def _schedule(
+    settings: Settings, length: Length, optimizer: torch.optim.Optimizer, base_rates: tuple[float, ...]
+) -> Schedule | ClassSchedule | None:
+    """How the learning rates run; None when the optimizer sets its own."""
+    section, name = settings.schedule, settings.optimizer.optimizer_type
+    if optimizers.sets_own_rate(name, optimizers.parse_arguments(settings.optimizer.optimizer_args)):
+        return None
+    if is_schedule_free(name):
+        return Schedule("constant", length.steps)
+    if section.lr_scheduler_type:
+        return ClassSchedule(section, length.steps, optimizer, base_rates)
+    return schedule_of(section, length.steps, settings.optimizer.learning_rate or max(base_rates))
 
 
 def _pictures_per_step(plan: DatasetPlan, length: Length, accelerator: Accelerator) -> int:
@@ -303,20 +244,6 @@ def _step_module(
         settings.model.clip_skip,
         method.trains_text,
     )
-
-
-def _wrap(
-    accelerator: Accelerator, module: StepModule, optimizer: torch.optim.Optimizer
-) -> tuple[StepModule, Any]:
-    """Let accelerate wrap what has to be: several processes, or a gradient scaler.
-
-    One process without a scaler needs neither wrapper, and a second of imports is saved.
-    """
-    if accelerator.use_distributed:
-        module = accelerator.prepare(module)
-    if accelerator.use_distributed or accelerator.scaler is not None:
-        optimizer = accelerator.prepare(optimizer)
-    return module, optimizer
 
 
 def _facts(

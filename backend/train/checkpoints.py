@@ -110,6 +110,12 @@ def load_state(folder: Path) -> State:
     )
 
 
+def seed_of(folder: Path) -> int | None:
+    """The seed of the run that made a restore point. Raises InputError as :func:`load_state`."""
+    seed = _read_manifest(folder)["facts"].get("seed")
+    return seed if isinstance(seed, int) else None
+
+
 def remove_state(folder: Path) -> None:
     """Remove a restore point; what else lies in its folder stays. Raises OSError.
 

@@ -84,6 +84,21 @@ def _plan(fields: dict[str, Any]) -> str:
     )
 
 
+_EFFECTS = {
+    "safe": "no effect on the result",
+    "changes": "changes the result",
+    "impossible": "cannot be resumed",
+}
+
+
+def _differences(fields: dict[str, Any]) -> str:
+    """A table of what changed since the restore point."""
+    rows = [(r["what"], r["before"], r["now"], _EFFECTS[r["effect"]]) for r in fields["rows"]]
+    table = [("changed since", f"step {fields['step']}", "now", ""), *rows]
+    widths = [min(44, max(len(row[column]) for row in table)) for column in range(3)]
+    return "\n".join("  ".join((*map(str.ljust, row, widths), row[3])).rstrip() for row in table)
+
+
 def _problems(fields: dict[str, Any]) -> str:
     return "\n".join(f"error: {Problem(**problem).text()}" for problem in fields["problems"])
 
@@ -92,7 +107,9 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "phase": lambda f: f"{f['title']} ...",
     "progress": _progress,
     "plan": _plan,
+    "differences": _differences,
     "step": _step,
+    "validation": lambda f: f"validation loss at step {f['step']}: {f['loss']:.4f} on {f['pictures']} pictures",
     "sample": lambda f: f"sample: {f['path']}",
     "saved": lambda f: f"saved ({f['kind']}, step {f['step']}): {f['path']}",
     "note": lambda f: f"note: {f['text']}",

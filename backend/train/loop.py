@@ -19,7 +19,7 @@ from torch import Tensor
 from backend import keyed
 from backend.data.loader import Batch
 from backend.train.checkpoints import Position
-from backend.train.meter import StepRecord
+from backend.train.meter import Losses, StepRecord
 from backend.train.session import Session
 
 
@@ -38,6 +38,7 @@ def train(session: Session, position: Position) -> tuple[Ending, Position]:
     """
     if position.step == 0:
         sample(session, position, at_first=True)
+    session.team.wait()
     session.events.emit("phase", name="training", title="Training")
     while position.step < session.length.steps:
         for group in groups(session, position):
@@ -47,6 +48,8 @@ def train(session: Session, position: Position) -> tuple[Ending, Position]:
             if position.step >= session.length.steps:
                 break
         position = end_epoch(session, position)
+        session.team.wait()
+    validate(session, position, at_end=True)
     session.meter.flush()
     return Ending.FINISHED, position
 
@@ -61,30 +64,35 @@ def groups(session: Session, position: Position) -> Iterator[list[Batch]]:
 def one_step(session: Session, group: list[Batch], position: Position) -> Position:
     """Forward and backward over ``group``, then one optimizer step, records, files and samples."""
     set_rates(session, position.step)
-    losses = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
+    passes = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
+    session.idle.look(session.optimizer, position.step + 1, session.events)
     norm = clip(session)
     session.optimizer.step()
     session.method.constrain()
     session.optimizer.zero_grad(set_to_none=True)
     position = replace(position, step=position.step + 1, batch=position.batch + len(group))
-    session.meter.add(record(session, group, position, torch.stack(losses).mean(), norm))
+    if session.ema is not None:
+        session.ema.update(position.step)
+    session.meter.add(record(session, group, position, passes, norm))
     with session.meter.pause():
         session.saver.after_step(session, position)
+    validate(session, position)
     if session.sampler.due(position.step, epoch_end=False, epoch=position.epoch):
         sample(session, position)
     return position
 
 
-def micro_step(session: Session, batch: Batch, position: Position, index: int, count: int) -> Tensor:
-    """One forward and backward pass; gradients add up. Returns the mean loss, detached."""
+def micro_step(session: Session, batch: Batch, position: Position, index: int, count: int) -> Losses:
+    """One forward and backward pass; gradients add up."""
     inputs = session.inputs(batch)
-    torch.manual_seed(keyed.key(session.seed, "dropout", position.step, index))  # for dropout
+    torch.manual_seed(keyed.key(session.seed, "dropout", position.step, index, *session.team.mark))
     last = index == count - 1
-    with nullcontext() if last else session.accelerator.no_sync(session.module):
+    together = nullcontext() if last else session.accelerator.no_sync(session.module)
+    with together, session.strength(batch):
         with session.accelerator.autocast():
-            loss = session.module(inputs).mean()
-        session.accelerator.backward(loss / count)
-    return loss.detach()
+            losses = session.module(inputs)
+        session.accelerator.backward(losses.mean() / count)
+    return Losses(losses.detach(), inputs.timesteps)
 
 
 def clip(session: Session) -> Tensor:
@@ -99,18 +107,18 @@ def clip(session: Session) -> Tensor:
 
 def set_rates(session: Session, step: int) -> None:
     """Give each optimizer group its rate for ``step``."""
-    if session.schedule is None:
-        return
-    factor = session.schedule.factor(step)
-    for group, rate in zip(session.optimizer.param_groups, session.base_rates, strict=True):
-        group["lr"] = rate * factor
+    if session.schedule is not None:
+        session.schedule.apply(session.optimizer.param_groups, session.base_rates, step)
 
 
 def record(
-    session: Session, group: list[Batch], position: Position, loss: Tensor, norm: Tensor
+    session: Session, group: list[Batch], position: Position, passes: list[Losses], norm: Tensor
 ) -> StepRecord:
-    names = tuple(picture.path.name for batch in group for picture in batch.pictures)
-    return StepRecord(position.step, position.epoch, loss, norm, session.rates(), names)
+    """What the meter is told of a step; its loss is the mean of the batches' means."""
+    loss = session.team.mean(torch.stack([one.losses.mean() for one in passes]).mean())
+    pictures = tuple(picture for batch in group for picture in batch.pictures)
+    each = Losses.joined(passes)
+    return StepRecord(position.step, position.epoch, loss, norm, session.rates(), pictures, each)
 
 
 def end_epoch(session: Session, position: Position) -> Position:
@@ -120,6 +128,7 @@ def end_epoch(session: Session, position: Position) -> Position:
         return position
     with session.meter.pause():
         session.saver.after_epoch(session, position)
+    validate(session, position, epoch_end=True)
     if session.sampler.due(position.step, epoch_end=True, epoch=position.epoch):
         sample(session, position, epoch_end=True)
     return replace(position, epoch=position.epoch + 1, batch=0)
@@ -127,10 +136,21 @@ def end_epoch(session: Session, position: Position) -> Position:
 
 def sample(session: Session, position: Position, at_first: bool = False, epoch_end: bool = False) -> None:
     """Draw the sample prompts, unless there are none or it is not the time."""
-    if at_first and not session.sampler.at_first:
+    if not session.team.main or (at_first and not session.sampler.at_first):
         return
-    with session.meter.pause():
+    with session.meter.pause(), session.kept_weights():
         session.sampler.draw(position.step, position.epoch if epoch_end else None)
+    session.events.emit("phase", name="training", title="Training")
+
+
+def validate(session: Session, position: Position, epoch_end: bool = False, at_end: bool = False) -> None:
+    """Measure on the pictures held out, when there are any and it is time."""
+    validator = session.validator if session.team.main else None
+    if validator is None or not validator.due(position, epoch_end=epoch_end, at_end=at_end):
+        return
+    session.meter.flush()
+    with session.meter.pause(), session.kept_weights():
+        validator.measure(session, position, epoch_end=epoch_end)
     session.events.emit("phase", name="training", title="Training")
 
 

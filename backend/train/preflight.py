@@ -15,6 +15,7 @@ from backend.errors import AtelierError, InputError, Problem
 from backend.families import FAMILIES
 from backend.settings import Settings
 from backend.system.identify import ModelFile, identify, require_base
+from backend.train.checkpoints import seed_of
 from backend.train.modelspec import thumbnail
 
 T = TypeVar("T")
@@ -51,8 +52,16 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
 
 
 def with_seed(settings: Settings) -> Settings:
-    """The same settings with a seed drawn when there is none."""
-    return settings if settings.schedule.seed is not None else settings.replace(seed=secrets.randbelow(2**31))
+    """The same settings with a seed: that of the restore point to go on from, or a new one.
+
+    Raises:
+        InputError: there is a restore point to go on from, and it cannot be read.
+    """
+    if settings.schedule.seed is not None:
+        return settings
+    resume = settings.saving.resume
+    seed = seed_of(Path(resume).expanduser()) if resume else None
+    return settings.replace(seed=secrets.randbelow(2**31) if seed is None else seed)
 
 
 def _base(settings: Settings) -> ModelFile:

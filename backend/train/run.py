@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -12,63 +11,86 @@ from typing import Any
 
 from backend import settings as settings_package
 from backend.data.config import dataset_toml
-from backend.errors import AtelierError, InputError, Problem
+from backend.errors import AtelierError, Problem
+from backend.jobs import launch
 from backend.jobs.control import send
 from backend.jobs.events import EventLog, Sink
 from backend.jobs.process import create_and_register, register_current_process
 from backend.jobs.runs import Run, open_run, runs_root
 from backend.settings import Settings
+from backend.train import several
 from backend.train.console import Console
 from backend.train.preflight import Prepared, prepare, with_seed
+from backend.train.team import Team, calling_off, join
 from backend.weights.safefile import write_text_atomic
 
 
 def train_from_settings(settings: Settings, notes: Iterable[Problem] = ()) -> int:
     """Make a run folder for a command line's settings and train in this process.
 
-    Returns the exit code. Everything is checked before a folder is made.
+    When the settings ask for several processes, they are started here; when this is one of several
+    that a launcher started, the main one makes the run and the others train along. Returns the exit
+    code. Everything is checked before a folder is made.
     """
+    if several.is_wanted(settings):
+        _tell(notes)
+        return several.train_launched(settings, lambda: _make_run(settings)[0])
+    team = join(settings.launch.ddp_timeout)
+    if not team.main:
+        return several.follow(team, _train)
+    _tell(notes)
+    with calling_off(team):
+        run, prepared = _make_run(settings)
+    return _execute(run, prepared, resume=False, keep_log=True, team=team)
+
+
+def _tell(notes: Iterable[Problem]) -> None:
     for note in notes:
         print(f"note: {note.text()}")
-    _refuse_several_processes()
+    if several.lone_cpu_launch():
+        print("note: accelerate launch --cpu starts one process; give --num_processes to Atelier instead")
+
+
+def _make_run(settings: Settings) -> tuple[Run, Prepared]:
     settings = with_seed(settings)
     prepared = prepare(settings)
     name = settings.saving.output_name or "training"
     config, dataset = settings_package.to_toml(settings), dataset_toml(prepared.plan)
-    run = create_and_register(runs_root(), name, config, dataset)
-    return _execute(run, settings, resume=False, prepared=prepared)
+    return create_and_register(runs_root(), name, config, dataset), prepared
 
 
-def _refuse_several_processes() -> None:
-    """``accelerate launch`` starts a process for every card it finds unless it is told otherwise."""
-    count = int(os.environ.get("WORLD_SIZE", "1") or 1)
-    if count > 1:
-        raise InputError(
-            f"{count} processes were started for one training; Atelier trains with one",
-            next="start it with accelerate launch --num_processes 1, or without accelerate",
-        )
+def train_folder(path: Path, resume: bool = False, keep_log: bool = False) -> int:
+    """Train what a run folder's ``config.toml`` says; what ``python -m backend.train`` calls.
 
-
-def train_folder(path: Path, resume: bool = False) -> int:
-    """Train what a run folder's ``config.toml`` says; what ``python -m backend.train`` calls."""
+    With ``keep_log``, what is printed goes into the run's log as well.
+    """
     run = open_run(path)
-    register_current_process(run)
-    return _execute(run, None, resume=resume, prepared=None)
+    team = join(launch.choices(run.config).get("ddp_timeout"))
+    if not team.main:
+        return several.follow(team, _train)
+    with calling_off(team):
+        register_current_process(run)
+    return _execute(run, None, resume=resume, keep_log=keep_log, team=team)
 
 
-def _execute(run: Run, settings: Settings | None, *, resume: bool, prepared: Prepared | None) -> int:
+def join_others(timeout_minutes: int | None) -> int:
+    """On a machine that is not the first one: train along with the run there."""
+    return several.follow(join(timeout_minutes), _train)
+
+
+def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: bool, team: Team) -> int:
     """Run to an end and say which: every error becomes an event and an exit code."""
     log = EventLog(run.events)
-    copy = run.log.open("a", encoding="utf-8") if prepared else None
+    copy = run.log.open("a", encoding="utf-8") if keep_log else None
     events = Console(log, copy=copy)
     stop_on_signals(run)
     try:
         events.emit("state", state="running")
         events.emit("phase", name="checking", title="Checking settings, files and pictures")
-        if settings is None:
-            settings = settings_of(run)
-        prepared = prepared or prepare(settings)
-        ending = _train(run, prepared, resume, events)
+        with calling_off(team):
+            prepared = prepared or prepare(settings_of(run))
+        team.tell(several.Task(run, prepared, resume))
+        ending = _train(run, prepared, resume, events, team)
         events.emit("state", state=ending)
         return 0
     except AtelierError as error:
@@ -78,12 +100,9 @@ def _execute(run: Run, settings: Settings | None, *, resume: bool, prepared: Pre
     except Exception as error:
         import traceback
 
-        problem = Problem(
-            f"something unexpected went wrong: {error!r}",
-            next="the details help whoever looks into it",
-            detail=traceback.format_exc(),
-        )
-        events.emit("error", problems=[problem.as_dict()])
+        if team.size > 1 and several.has_ended(run):
+            return 4  # another process has said what happened
+        events.emit("error", problems=[several.unexpected(error).as_dict()])
         events.emit("state", state="failed", exit_code=4)
         traceback.print_exc()
         return 4
@@ -107,7 +126,7 @@ def settings_of(run: Run) -> Settings:
     return settings
 
 
-def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
+def _train(run: Run, prepared: Prepared, resume: bool, events: Sink, team: Team) -> str:
     """Load everything heavy and train. Returns the state the run ends in."""
     started = time.time()
     from backend.train.build import build_session
@@ -118,23 +137,21 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
 
     for note in prepared.notes:
         events.emit("note", text=note.text())
-    events = _with_tensorboard(prepared.settings, run, events)
+    if team.main:
+        events = _with_tensorboard(prepared.settings, run, events)
     try:
-        session, position = build_session(run, prepared, resume, events, started)
+        session, position = build_session(run, prepared, resume, events, started, team)
     except StopRequested:
         return "stopped"
-    if position.step >= session.length.steps:
-        raise InputError(
-            f"this run is complete at step {position.step}; nothing is left to train",
-            next="ask for more steps to extend it",
-            key="max_train_steps",
-        )
     prefetch(prepared.base.path)
     try:
         ending, position = train(session, position)
     except AtelierError:
         _point_to_last_good(session.saver.results(), events)
         raise
+    team.leave()
+    if not team.main:
+        return ending.value
     if ending is Ending.STOPPED:
         events.emit("state", state="stopping")
         session.saver.stopped(session, position)
@@ -143,8 +160,19 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink) -> str:
     events.emit("phase", name="saving", title="Saving the result")
     path = session.saver.finish(session, position)
     facts = {**session.result_facts(position), **tell_losses(session.meter.table, run.path, events)}
-    events.emit("result", path=str(path), facts=facts)
+    events.emit("result", path=str(path), facts=facts | _second_look(path, events))
     return "finished"
+
+
+def _second_look(path: Path, events: Sink) -> dict[str, str]:
+    """Read the result back; what is wrong with it is told and marks it."""
+    from backend.train.verify import result_fault
+
+    fault = result_fault(path)
+    if fault is None:
+        return {}
+    events.emit("warning", text=fault.text(), problem=fault.as_dict())
+    return {"fault": fault.why}
 
 
 def _with_tensorboard(settings: Settings, run: Run, events: Sink) -> Sink:

@@ -66,6 +66,8 @@ class Saver:
         path = self._write(session, position, "end", "result")
         if self._settings.save_state or self._settings.save_state_on_train_end:
             self._state(session, position, self._output / f"{self._stem(position, 'end')}-state", "end")
+        if self._settings.recovery_minutes:
+            self.recovery(session, position)  # so that a finished run can be extended
         return path
 
     def recovery(self, session: Session, position: Position) -> None:
@@ -118,7 +120,7 @@ class Saver:
             "ema": session.ema.state() if session.ema is not None else None,
             "losses": session.meter.table.state(),
         }
-        state = State(position, session.method.weights(), optimizer, session.facts())
+        state = State(position, session.method.weights(), optimizer, session.identity)
         patiently(session, lambda: save_state(folder, state))
         self._announce(session, Entry.of(folder, kind, moment, position.step, position.epoch))
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from backend.data.loader import Batch, Loader
-from backend.data.types import DatasetPlan
 from backend.families.base import DiffusionModel, Sizes
 from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.settings import Settings
 from backend.settings.length import Length
+from backend.train import optimizers
 from backend.train.checkpoints import Position
+from backend.train.ema import Ema
+from backend.train.idle import IdleWatch
 from backend.train.meter import Meter
-from backend.train.methods.base import Method
+from backend.train.methods.base import Adjustable, Method
 from backend.train.noise import NoiseRules, draw_input_noise, draw_noise, draw_timesteps
 from backend.train.samples import Sampler
 from backend.train.saver import Saver
+from backend.train.schedule_class import ClassSchedule
 from backend.train.schedules import Schedule
 from backend.train.step import StepInputs, StepModule
+from backend.train.team import ALONE, SharedControl, Team
+from backend.train.validation import Validator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,7 +51,7 @@ class Session:
     module: StepModule
     """The step: trainable weights and loss. Possibly wrapped for several processes."""
     optimizer: torch.optim.Optimizer
-    schedule: Schedule | None
+    schedule: Schedule | ClassSchedule | None
     """None when the optimizer sets its own rate."""
     base_rates: tuple[float, ...]
     """Learning rate of each optimizer group before the schedule."""
@@ -56,17 +63,43 @@ class Session:
     sampler: Sampler
     control: ControlReader
     events: Sink
+    team: Team = ALONE
+    """The processes of this training."""
+    validator: Validator | None = None
+    """None without pictures held out."""
+    ema: Ema | None = None
+    idle: IdleWatch = field(default_factory=IdleWatch)
+    identity: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What restore points remember besides weights: see ``differences``."""
 
     @property
     def device(self) -> torch.device:
         return self.accelerator.device
 
-    def inputs(self, batch: Batch) -> StepInputs:
-        """A batch on the device, with the noise and timesteps that its pictures have at this visit."""
-        device = self.device
+    def kept_weights(self) -> AbstractContextManager[None]:
+        """The weights that the run keeps and shows are in place meanwhile: the mean, where there is one,
+        or what a schedule-free optimizer means.
+
+        Around everything that saves results, draws samples or measures; never around a restore point.
+        """
+        return optimizers.averaged(self.optimizer) if self.ema is None else self.ema.applied()
+
+    def strength(self, batch: Batch) -> AbstractContextManager[None]:
+        """What is trained acts on the model as strongly as the batch's dataset says, backward included."""
+        if batch.network_multiplier == 1.0:
+            return nullcontext()
+        assert isinstance(self.method, Adjustable), "checked when the session was built"
+        return self.method.at_strength(batch.network_multiplier)
+
+    def inputs(self, batch: Batch, rules: NoiseRules | None = None) -> StepInputs:
+        """A batch on the device, with the noise and timesteps that its pictures have at this visit.
+
+        ``rules``: other ones than those of training.
+        """
+        device, rules = self.device, rules or self.noise
         latents = self.latents(batch)
-        noise = draw_noise(self.noise, batch.keys, latents)
-        timesteps = draw_timesteps(self.noise, batch.keys)
+        noise = draw_noise(rules, batch.keys, latents)
+        timesteps = draw_timesteps(rules, batch.keys)
         tokens = None
         if batch.text is None:
             length = self.settings.model.max_token_length
@@ -76,7 +109,7 @@ class Session:
         return StepInputs(
             latents=latents,
             noise=noise.to(device),
-            input_noise=draw_input_noise(self.noise, batch.keys, noise).to(device),
+            input_noise=draw_input_noise(rules, batch.keys, noise).to(device),
             timesteps=timesteps.to(device),
             loss_weights=batch.loss_weights.to(device),
             tokens=tokens,
@@ -95,21 +128,24 @@ class Session:
             return self.model.encode_images(batch.pixels, noise).to(self.device)
 
     def wait(self, seconds: float | None = None) -> str:
-        """Wait for ``resume`` or ``stop`` and tell which; '' when ``seconds`` pass without either."""
+        """Wait for ``resume`` or ``stop`` and tell which; '' when ``seconds`` pass without either.
+
+        Without ``seconds``, all processes of a training have to wait together; with them, the main one waits.
+        """
         end = None if seconds is None else time.monotonic() + seconds
+        control = self.control
+        alone = seconds is not None and isinstance(control, SharedControl)
+        poll = control.poll_alone if alone else control.poll
         while end is None or time.monotonic() < end:
-            for command in self.control.poll():
+            for command in poll():
                 if command["command"] in ("resume", "stop", "stop_now"):
                     return "resume" if command["command"] == "resume" else "stop"
             time.sleep(LOOK_SECONDS)
         return ""
 
-    def rates(self) -> dict[str, float]:
-        """Learning rates by group name, as they are now."""
-        return {
-            str(group.get("name", index)): float(group["lr"] or 0.0)
-            for index, group in enumerate(self.optimizer.param_groups)
-        }
+    def rates(self) -> dict[str, float | torch.Tensor]:
+        """Learning rates by group name, as they are now; see ``optimizers.rates``."""
+        return optimizers.rates(self.optimizer)
 
     def result_facts(self, position: Position) -> dict[str, Any]:
         """What the card of a finished run says."""
@@ -119,17 +155,5 @@ class Session:
             "epochs": self.length.epochs,
             "seed": self.seed,
             "average_loss": round(self.meter.average, 6),
+            **({"validation_loss": self.validator.last} if self.validator else {}),
         }
-
-    def facts(self) -> dict[str, Any]:
-        """What a restore point must remember besides weights."""
-        return {
-            "seed": self.seed,
-            "pictures": picture_ids(self.loader.plan),
-            "settings": self.settings.changed(),
-        }
-
-
-def picture_ids(plan: DatasetPlan) -> list[str]:
-    """Identity and repeats of every picture: batches are counted over exactly these."""
-    return sorted(f"{picture.id} x{picture.repeats}" for d in plan.datasets for picture in d.pictures)

@@ -141,7 +141,7 @@ def session_with(**options: Any) -> Any:
     waiting.ema, waiting.kept_weights = None, nullcontext
     waiting.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     waiting.accelerator = SimpleNamespace(scaler=None)
-    waiting.facts = lambda: {"seed": 1}
+    waiting.identity = {"seed": 1}
     return waiting
 
 
@@ -224,3 +224,10 @@ def test_a_file_that_cannot_be_removed_is_told_and_tried_again(
     assert "could not be removed: in use" in session.told("warning")[0]["text"]
     run_through(session, tmp_path, range(21, 31))
     assert names(tmp_path / "out") == ["cat-000003.safetensors"]
+
+
+def test_a_stop_leaves_weights_and_both_restore_points(tmp_path: Path) -> None:
+    session = session_with(save_state=True)
+    run_through(session, tmp_path, range(1, 4)).stopped(session, Position(3, 1, 3))
+    assert names(tmp_path / "out") == ["cat-step00000003-state", "cat-step00000003.safetensors"]
+    assert load_state(tmp_path / "run" / "state" / "recovery").position == Position(3, 1, 3)

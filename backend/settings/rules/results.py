@@ -96,6 +96,26 @@ RULES: tuple[Rule, ...] = (
         key="save_last_n_step_files",
     ),
     Rule(
+        "initial-step-wins",
+        "note",
+        ("all", ("initial_step", "set"), ("initial_epoch", "set")),
+        "initial_epoch is not used, as there is an initial_step",
+        key="initial_epoch",
+    ),
+    Rule(
+        "skip-idle",
+        "note",
+        (
+            "all",
+            ("skip_until_initial_step", "set"),
+            ("initial_step", "unset"),
+            ("initial_epoch", "unset"),
+            ("resume", "unset"),
+        ),
+        "skip_until_initial_step has no effect without initial_step, initial_epoch or resume",
+        key="skip_until_initial_step",
+    ),
+    Rule(
         "log-prefix-idle",
         "note",
         ("all", ("log_prefix", "set"), ("logging_dir", "unset"), ("log_with", "unset")),
