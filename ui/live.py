@@ -36,6 +36,7 @@ IDLE_SECONDS = 6.0
 _BYTES = 19_000
 """Most that one update may weigh as JSON."""
 _POINTS = 280
+_VALIDATION_POINTS = 80
 _SPARK_POINTS = 48
 _SAMPLES = 40
 _MESSAGES = 12
@@ -177,7 +178,8 @@ def _view(now: RunView, share: float) -> dict[str, Any]:
         "ended": state.ended,
         "phase": [now.phase[:40], now.phase_title[:120], now.done, now.goal, now.unit[:20]],
         "figures": _figures(now),
-        "chart": _chart(now.curve.reduced(max(int(_POINTS * share), 60))),
+        "chart": _chart(now.curve.reduced(max(int(_POINTS * share), 60)))
+        | {"validation": _validation(now.validation.reduced(max(int(_VALIDATION_POINTS * share), 20)))},
         "base": _file_url(now.run.path),
         "samples": _samples(now, int(_SAMPLES * share) or 1),
         "saved": [asdict(saved) for saved in list(now.saved)[-int(_SAVED * share) or -1 :]],
@@ -215,6 +217,11 @@ def _chart(buckets: list[Bucket]) -> dict[str, Any]:
         "lr": [_short(bucket.extras[0]) if bucket.extras else None for bucket in spark],
         "grad": [_short(bucket.extras[1]) if bucket.extras else None for bucket in spark],
     }
+
+
+def _validation(buckets: list[Bucket]) -> list[list[float | None]]:
+    """``[step, loss]`` of the measurements on pictures held out."""
+    return [[bucket.last, _short(bucket.mean)] for bucket in buckets]
 
 
 def _short(value: float | None) -> float | None:

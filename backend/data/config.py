@@ -258,15 +258,6 @@ class _Reader:
         except schema.ValueProblem as problem:
             self.report.problem(f"{name}: {problem}.", where=self._where(place), key="dataset_config")
             return False
-        if key.refused and checked not in key.harmless:
-            self.report.problem(
-                f"{name} is not supported.",
-                where=self._where(place),
-                why=key.refused,
-                next="Remove the key.",
-                key="dataset_config",
-            )
-            return False
         return name != "custom_attributes" or self._attributes_fit(checked, place)
 
     def _attributes_fit(self, table: dict[str, Any], place: positions.Path) -> bool:
@@ -355,6 +346,7 @@ def dataset_toml(plan: DatasetPlan) -> str:
             "max_bucket_reso": dataset.max_bucket_reso,
             "bucket_reso_steps": dataset.bucket_reso_steps,
             "bucket_no_upscale": dataset.bucket_no_upscale,
+            "network_multiplier": dataset.network_multiplier,
             "subsets": [_subset_table(subset) for subset in dataset.subsets],
         }
         for dataset in plan.datasets

@@ -57,12 +57,14 @@ class Batch:
     text: dict[str, Tensor] | None
     """Conditioning, batch first; None without a text cache."""
     loss_weights: Tensor
-    """(B,) float32."""
+    """(B,) float32; with what makes the mean over processes one over pictures when they share a batch."""
     masks: Tensor | None
     """(B, 1, H, W) float32 in 0..1; None when no picture has one."""
     sizes: BatchSizes
     index: int
-    """Position in its epoch, from 0, among the batches of this process."""
+    """Position in its epoch, from 0."""
+    network_multiplier: float = 1.0
+    """Of its dataset: how strongly the network acts."""
     conditioning: Tensor | None = None
     """(B, 3, H, W) float32 in -1..1: the pictures that guide; None without control subsets."""
 
@@ -83,6 +85,8 @@ class _Job(NamedTuple):
     step: int
     epoch: int
     visits: Sequence[Visit]
+    weight: float
+    """What the losses are multiplied by."""
 
 
 class Loader:
@@ -91,8 +95,9 @@ class Loader:
     ``total_steps`` matters to a tag warm-up given as a share. With ``texts``, captions are those of
     visit modulo ``caption_variants``. ``accumulation`` batches make one optimizer step.
 
-    ``shard`` is (number of this process from 0, number of processes): each has batches of its own,
-    as many as every other, for which the first ones are used once more where they do not divide.
+    ``shard`` is (number of this process from 0, number of processes). Processes share batches that
+    many times as large, so their steps are those of one process with that batch size: all work on
+    pictures of one size, and a short batch is weighed so that each of its pictures counts as much.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class Loader:
         self.latents, self.texts = latents, texts
         self.caption_variants, self.accumulation = max(1, caption_variants), max(1, accumulation)
         self.facts = facts or (latents.facts if latents else default_facts())
+        self._multipliers = {p.id: d.network_multiplier for d in plan.datasets for p in d.pictures}
 
     def epoch(self, epoch: int, start_batch: int = 0, step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (from 1), from ``start_batch`` on without loading those before.
@@ -125,22 +131,31 @@ class Loader:
         """
         order = self.own_order(epoch)
         jobs = (
-            _Job(i, step + (i - start_batch) // self.accumulation, epoch, order[i])
+            _Job(i, step + (i - start_batch) // self.accumulation, epoch, *order[i])
             for i in range(start_batch, len(order))
         )
         return ahead(jobs, self._batch, self.threads)
 
-    def own_order(self, epoch: int) -> list[list[Visit]]:
-        """The batches of this process."""
-        order = self.order(epoch)
+    def own_order(self, epoch: int) -> list[tuple[list[Visit], float]]:
+        """This process's part of each batch, and what its losses are multiplied by.
+
+        The mean over processes of the means over their parts is to be the mean over the batch. A
+        process for which nothing is left takes the first picture, which counts nothing there.
+        """
         rank, world = self.shard
-        each = -(-len(order) // world)
-        return [order[(rank + i * world) % len(order)] for i in range(each)]
+        parts: list[tuple[list[Visit], float]] = []
+        for batch in self.order(epoch):
+            each, more = divmod(len(batch), world)
+            start = rank * each + min(rank, more)
+            part = batch[start : start + each + (rank < more)]
+            parts.append((part or batch[:1], len(part) * world / len(batch)))
+        return parts
 
     def order(self, epoch: int) -> list[list[Visit]]:
         """Which pictures make which batch: a permutation inside each bucket, then of all batches."""
         batches: list[list[Visit]] = []
         for number, dataset in enumerate(self.plan.datasets):
+            size = dataset.batch_size * self.shard[1]
             for bucket, pictures in dataset.buckets().items():
                 visits = [
                     Visit(p, (epoch - 1) * p.repeats + repeat)
@@ -148,9 +163,7 @@ class Loader:
                     for repeat in range(p.repeats)
                 ]
                 keyed.python(self.seed, "order", epoch, number, *bucket).shuffle(visits)
-                batches += [
-                    visits[i : i + dataset.batch_size] for i in range(0, len(visits), dataset.batch_size)
-                ]
+                batches += [visits[i : i + size] for i in range(0, len(visits), size)]
         keyed.python(self.seed, "batches", epoch).shuffle(batches)
         return batches
 
@@ -177,10 +190,11 @@ class Loader:
             pixels=None if cached else values,
             latents=values if cached else None,
             text=None if self.texts is None else _conditioning(self.texts, texts, pictures),
-            loss_weights=torch.tensor([p.loss_weight for p in pictures], dtype=torch.float32),
+            loss_weights=torch.tensor([p.loss_weight * job.weight for p in pictures], dtype=torch.float32),
             masks=_masks([item.mask for item in loaded], pictures[0].geometry.bucket),
             sizes=_sizes(looks),
             index=job.position,
+            network_multiplier=self._multipliers[pictures[0].id],
             conditioning=_guides([item.guide for item in loaded]),
         )
 

@@ -204,6 +204,7 @@ def _dataset(spec: DatasetSpec, pictures: list[Picture]) -> Dataset:
         subsets=spec.subsets,
         validation_split=spec.validation_split,
         validation_seed=spec.validation_seed,
+        network_multiplier=spec.network_multiplier,
     )
 
 

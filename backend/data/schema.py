@@ -32,9 +32,6 @@ class Key:
     choices: tuple[str, ...] = ()
     setting: str = ""
     """Option of the dataset settings that stands in when the file is silent."""
-    refused: str = ""
-    """Why a value other than ``harmless`` cannot be used; '' when it can."""
-    harmless: tuple[object, ...] = ()
 
 
 def _own(kind: Kind, levels: str, name: str, low: float = -math.inf, high: float = math.inf) -> Key:
@@ -52,9 +49,7 @@ KEYS: Mapping[str, Key] = {
     "prior_loss_weight": Key("float", "gds", 0, 1000),
     "validation_split": _own("float", "gd", "validation_split", 0, 1),
     "validation_seed": _own("int", "gd", "validation_seed", 0),
-    "network_multiplier": Key(
-        "float", "gd", harmless=(1,), refused="The network has the same strength for all pictures."
-    ),
+    "network_multiplier": Key("float", "gd", -100, 100),
     "resize_interpolation": Key("str", "gds", choices=FILTERS, setting="resize_interpolation"),
     "num_repeats": Key("int", "gds", high=100_000, setting="dataset_repeats"),
     "shuffle_caption": _own("bool", "gds", "shuffle_caption"),

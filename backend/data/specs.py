@@ -27,6 +27,7 @@ class DatasetSpec:
     subsets: tuple[Subset, ...]
     validation_split: float = 0.0
     validation_seed: int | None = None
+    network_multiplier: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def make_dataset(levels: Levels, subsets: tuple[Subset, ...], report: Report, wh
         subsets,
         float(levels.get("validation_split")),
         levels.get("validation_seed"),
+        1.0 if levels.get("network_multiplier") is None else float(levels.get("network_multiplier")),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backend import keyed
 from backend.data.report import Report, count
-from backend.data.types import Picture, Subset
+from backend.data.types import DatasetPlan, Picture, Subset
 
 PURPOSE = "validation"
 
@@ -51,6 +51,12 @@ def split(
         key="validation_split",
     )
     return Split(training, validation)
+
+
+def seed_of(plan: DatasetPlan) -> int:
+    """What everything random in measuring by held out pictures is keyed by: their dataset's seed, or 0."""
+    given = (d.validation_seed for d in plan.datasets if d.validation_seed is not None)
+    return next(given, 0)
 
 
 def _chosen(pictures: list[Picture], share: float, seed: int) -> set[Path]:

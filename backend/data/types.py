@@ -116,6 +116,8 @@ class Dataset:
     subsets: tuple[Subset, ...]
     validation_split: float = 0.0
     validation_seed: int | None = None
+    network_multiplier: float = 1.0
+    """How strongly a network acts on the model while it learns these pictures."""
 
     def buckets(self) -> dict[tuple[int, int], list[Picture]]:
         """(width, height) -> pictures, sorted by size."""
@@ -150,10 +152,13 @@ class DatasetPlan:
         """Regularisation pictures times repeats."""
         return sum(p.repeats for d in self.datasets for p in d.pictures if p.subset.is_reg)
 
-    def batches_per_epoch(self) -> int:
-        """Batches of all buckets; the last one of a bucket may be short."""
+    def batches_per_epoch(self, processes: int = 1) -> int:
+        """Batches of all buckets; the last one of a bucket may be short.
+
+        Several processes share each batch, which is that many times as large.
+        """
         return sum(
-            -(-sum(p.repeats for p in pictures) // dataset.batch_size)
+            -(-sum(p.repeats for p in pictures) // (dataset.batch_size * processes))
             for dataset in self.datasets
             for pictures in dataset.buckets().values()
         )

@@ -85,6 +85,8 @@ class RunView:
     grad_norm: float | None = None
     memory: float | None = None
     curve: Curve = field(default_factory=Curve)
+    validation: Curve = field(default_factory=Curve)
+    """Losses on the pictures held out."""
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=1000))
     saved: deque[Saved] = field(default_factory=lambda: deque(maxlen=1000))
     messages: deque[Message] = field(default_factory=lambda: deque(maxlen=200))
@@ -122,6 +124,7 @@ class Follower:
             "progress": self._progress,
             "plan": self._plan,
             "step": self._step,
+            "validation": self._validation,
             "sample": self._sample,
             "saved": self._saved,
             "note": self._message,
@@ -226,6 +229,10 @@ class Follower:
         first_rate = next(iter(view.lr.values()), None)
         loss = float("nan") if view.loss is None else view.loss
         view.curve.add(step, loss, view.total, (first_rate, view.grad_norm))
+
+    def _validation(self, record: dict[str, Any]) -> None:
+        loss = _number(record.get("loss"))
+        self._view.validation.add(int(record["step"]), float("nan") if loss is None else loss)
 
     def _time(self, seconds: float | None) -> None:
         if seconds is None or seconds <= 0:

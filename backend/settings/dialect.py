@@ -27,13 +27,14 @@ RENAMED: Mapping[str, tuple[str, Any]] = {
 
 NEEDS_NOTHING: Mapping[str, str] = {
     "cache_info": "folders are read anew each time, which is quick",
-    "disable_mmap_load_safetensors": "model files are read in one pass, without a second copy in memory",
     "dynamo_backend": "it only counts with torch_compile",
     "highvram": "memory is kept for as long as it is of use",
     "lowram": "model files are read without a second copy in memory",
     "mem_eff_attn": "PyTorch's own attention is as sparing with memory and always in use",
     "no_token_padding": "it has no effect in sd-scripts either",
     "persistent_data_loader_workers": "the loading threads live as long as the run",
+    "save_clip": "what is learned in text encoders is in the network's file",
+    "save_t5xxl": "what is learned in text encoders is in the network's file",
     "skip_cache_check": "caches are found by content, so there is nothing to check",
     "skip_latents_validity_check": "caches are found by content, so there is nothing to check",
     "tokenizer_cache_dir": "the tokenizer comes with Atelier",
@@ -43,26 +44,24 @@ NEEDS_NOTHING: Mapping[str, str] = {
 """Name -> why it may be given and needs nothing."""
 
 _ABSENT = """
-    apply_lg_attn_mask apply_t5_attn_mask async_upload
-    block_lr blocks_to_swap blockwise_fused_optimizers clip_g clip_g_dropout_rate clip_l
-    clip_l_dropout_rate cond_emb_dim conditioning_data_dir console_log_file
-    console_log_level console_log_simple control_net_lr controlnet_model_name_or_path
-    cpu_offload_checkpointing dataset_class debug_dataset deepspeed diffusers_xformers enable_scaled_pos_embed
+    async_upload
+    block_lr blockwise_fused_optimizers
+    cond_emb_dim conditioning_data_dir
+    control_net_lr controlnet_model_name_or_path
+    cpu_offload_checkpointing dataset_class debug_dataset deepspeed diffusers_xformers
     fp16_master_weights_and_gradients fp8_base fp8_base_unet full_bf16
     full_fp16 fused_backward_pass fused_optimizer_groups huggingface_path_in_repo
     huggingface_repo_id huggingface_repo_type huggingface_repo_visibility huggingface_token
     init_word learning_rate_te learning_rate_te1
-    learning_rate_te2 learning_rate_te3 log_config log_tracker_config log_tracker_name logit_mean
-    logit_std
-    mode_scale num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
+    learning_rate_te2 learning_rate_te3
+    num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
-    pos_emb_random_crop_rate resume_from_huggingface save_clip
-    save_state_to_huggingface save_t5xxl
-    stop_text_encoder_training t5_dropout_rate t5xxl t5xxl_device t5xxl_dtype
-    t5xxl_max_token_length token_string torch_compile train_t5xxl train_text_encoder
-    training_shift use_object_template use_safetensors use_style_template use_t5xxl_cache_only
-    wandb_api_key
-    wandb_run_name weighted_captions weighting_scheme weights zero3_init_flag
+    resume_from_huggingface
+    save_state_to_huggingface
+    stop_text_encoder_training
+    token_string torch_compile train_text_encoder
+    use_object_template use_safetensors use_style_template
+    weighted_captions weights zero3_init_flag
     zero3_save_16bit_model
 """
 ABSENT: frozenset[str] = frozenset(_ABSENT.split())
@@ -70,12 +69,7 @@ ABSENT: frozenset[str] = frozenset(_ABSENT.split())
 
 NEUTRAL: Mapping[str, Any] = {
     "control_net_lr": 1e-4,
-    "logit_std": 1.0,
-    "mode_scale": 1.29,
     "num_vectors_per_token": 1,
-    "t5xxl_max_token_length": 256,
-    "training_shift": 1.0,
-    "weighting_scheme": "uniform",
 }
 """Values of absent options that change nothing. Of the others: 0, false and nothing."""
 
@@ -189,6 +183,8 @@ def _absent(key: str, place: str) -> Problem:
 
 
 def _take(result: Translated, key: str, value: Any, place: str) -> None:
+    if key == "network_module" and value in MODULE_NAMES:
+        value = MODULE_NAMES[value]
     result.values[key] = value
     result.where[key] = place
 
@@ -225,7 +221,7 @@ def _unpack(result: Translated, value: Any, place: str) -> None:
         key, equals, text = (part.strip() for part in item.partition("="))
         key = ARGUMENT_NAMES.get(key, key)
         text = ALGO_NAMES.get(text, text) if key == "algo" else text
-        if equals and text.lower() in ("", "none"):
+        if (equals and text.lower() in ("", "none")) or key in IDLE_ARGUMENTS:
             continue
         if not equals:
             result.problems.append(_not_a_pair("network_args", item, place))
@@ -246,6 +242,10 @@ ARGUMENT_NAMES: Mapping[str, str] = {
 """Other names of arguments of LyCORIS."""
 ALGO_NAMES: Mapping[str, str] = {"lora": "locon", "oft": "diag-oft"}
 """Other names of LyCORIS' kinds."""
+IDLE_ARGUMENTS = frozenset({"verbose"})
+"""Arguments that only make sd-scripts' log longer; ``list_modules`` tells what they would."""
+MODULE_NAMES: Mapping[str, str] = {"networks.lora_sd3": "networks.lora"}
+"""Network modules that are one here: the layers follow from the model."""
 
 
 def _not_a_pair(key: str, item: str, place: str) -> Problem:

@@ -98,9 +98,9 @@ class DatasetSettings(Section):
     token_warmup_step: float = option(0, "Tag warm-up: steps", "Steps until all tags are used; below 1 a share of all steps. 0: off.", ge=0, level="expert")
     validation_split: Fraction01 = option(0.0, "Held out for validation", "Share of the pictures that is not trained on, to measure the model by. A picture is never on both sides. 0: none.", ge=0, le=1, level="expert")
     validation_seed: int | None = option(None, "Validation seed", "Another number holds out other pictures. Empty: always the same ones.", ge=0, le=2**63 - 1, level="expert")
-    validate_every_n_steps: int | None = option(None, "Measure every n steps", "Measure the loss on the pictures held out every so many steps, beside the ends of epochs.", ge=1, le=100_000_000, unit="steps", level="expert")
-    validate_every_n_epochs: int | None = option(None, "Measure every n epochs", "Measure the loss on the pictures held out at the end of every so many epochs. Empty: of every one.", ge=1, le=1_000_000, unit="epochs", level="expert")
-    max_validation_steps: int | None = option(None, "Batches measured", "Most batches of held out pictures that are measured each time. Empty: all.", ge=1, le=1_000_000, level="expert")
+    validate_every_n_steps: int | None = option(None, "Measure every n steps", "Measure the loss on the pictures held out every so many steps, beside the ends of epochs.", ge=1, le=100_000_000, unit="steps", level="expert", resume="safe")
+    validate_every_n_epochs: int | None = option(None, "Measure every n epochs", "Measure the loss on the pictures held out at the end of every so many epochs. Empty: of every one.", ge=1, le=1_000_000, unit="epochs", level="expert", resume="safe")
+    max_validation_steps: int | None = option(None, "Batches measured", "Most batches of held out pictures that are measured each time. Empty: all.", ge=1, le=1_000_000, level="expert", resume="safe")
     skip_broken_images: bool = option(False, "Leave out broken pictures", "Pictures that cannot be read are left out and listed. Off: training does not start until they are repaired or moved.", resume="safe")
     max_data_loader_n_workers: int = option(8, "Loading threads", "Threads that read pictures ahead. The result does not depend on it.", ge=0, le=64, level="expert", resume="safe")
 
@@ -363,9 +363,17 @@ class TrackingSettings(Section):
     title = "Logs"
     on_resume = "safe"
 
-    logging_dir: str | None = option(None, "TensorBoard folder", "Write TensorBoard logs into a new folder inside this one.", path="output")
+    log_with: Literal["tensorboard", "wandb", "all"] | None = option(None, "Log with", "tensorboard, wandb (Weights & Biases, to be installed), or both. A log folder alone means tensorboard.", level="expert")
+    logging_dir: str | None = option(None, "Log folder", "Write logs into a new folder inside this one. Empty: inside the run's own folder.", path="output")
     log_prefix: str | None = option(None, "Log folder prefix", "Put before the date in the log folder's name.", level="expert")
-    log_with: Literal["tensorboard"] | None = option(None, "Log with", "tensorboard writes logs into the run's own folder when no other is given.", level="expert")
+    log_tracker_name: str | None = option(None, "Tracker name", "Folder of the TensorBoard log, project of wandb; network_train when empty.", level="expert")
+    log_tracker_config: str | None = option(None, "Tracker file", "A TOML file with a table [wandb] or [tensorboard] of further arguments.", path="file", level="expert")
+    log_config: bool = option(False, "Log the settings", "Keep the settings with the logs, without keys and folders.", level="expert")
+    wandb_run_name: str | None = option(None, "wandb run name", "Name of the run there; one is made up when empty.", level="expert", per_run=True)
+    wandb_api_key: str | None = option(None, "wandb key", "Used for this run only and written nowhere. Without it, the one of 'wandb login'.", level="expert", secret=True)
+    console_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = option(None, "Log level", "What the terminal shows: WARNING leaves out all but warnings and errors. INFO when empty.", level="expert")
+    console_log_file: str | None = option(None, "Terminal log file", "Write the terminal's lines to the end of this file instead; errors and progress still show.", path="output", level="expert")
+    console_log_simple: bool = option(False, "Plain terminal lines", "No time and level in the log file, no line that is written over.", level="expert")
 
 
 class LaunchSettings(Section):

@@ -10,14 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from backend.data.cache import LatentCache, TextCache, open_store
-from backend.data.fill import Filled, Progress, caption_texts, default_variants, fill_latents, fill_texts
+from backend.data.fill import (
+    Filled,
+    Progress,
+    Share,
+    caption_texts,
+    default_variants,
+    fill_latents,
+    fill_texts,
+)
 from backend.data.npz import NpzCaches
+from backend.data.split import seed_of
 from backend.data.types import DatasetPlan
 from backend.families.base import DiffusionModel
 from backend.families.parts.vae import Vae
 from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.settings import Settings
+from backend.train.team import ALONE, Team, exchange, together
 
 
 class StopRequested(Exception):
@@ -43,7 +53,7 @@ class Watch:
     def progress(self, phase: str, unit: str) -> Progress:
         def tell(done: int, total: int) -> None:
             self.events.emit("progress", phase=phase, done=done, total=total, unit=unit)
-            if any(command["command"] in ("stop", "stop_now") for command in self.control.poll()):
+            if self.control.stop_waits():
                 raise StopRequested
 
         return tell
@@ -54,9 +64,12 @@ class Watch:
 
 
 def fill_caches(
-    model: DiffusionModel, plan: DatasetPlan, settings: Settings, seed: int, total_steps: int, watch: Watch
-) -> Caches:
-    """Fill what the settings ask for.
+    model: DiffusionModel, plan: DatasetPlan, settings: Settings, seed: int, total_steps: int, watch: Watch,
+    team: Team = ALONE,
+) -> Caches:  # fmt: skip
+    """Fill what the settings ask for, for the pictures held out for validation as well.
+
+    The processes of a team do a part each.
 
     Raises:
         StopRequested: the user pressed Stop meanwhile; what was encoded is kept on disk.
@@ -65,14 +78,24 @@ def fill_caches(
     latents = texts = None
     variants = 1
     if section.cache_latents or section.cache_latents_to_disk:
-        latents = _latents(model, plan, settings, watch)
+        latents = _latents(model, _with_validation(plan), settings, watch, team)
     if section.cache_text_encoder_outputs or section.cache_text_encoder_outputs_to_disk:
         variants = section.caption_variants or default_variants(plan)
-        texts = _texts(model, caption_texts(plan, seed, variants, total_steps), settings, watch)
+        wanted = caption_texts(plan, seed, variants, total_steps)
+        if plan.validation is not None:
+            wanted += caption_texts(plan.validation, seed_of(plan.validation), 1, 1)
+        texts = _texts(model, wanted, settings, watch, team)
     return Caches(latents, texts, variants)
 
 
-def _latents(model: DiffusionModel, plan: DatasetPlan, settings: Settings, watch: Watch) -> LatentCache:
+def _with_validation(plan: DatasetPlan) -> DatasetPlan:
+    held = plan.validation.datasets if plan.validation else ()
+    return DatasetPlan((*plan.datasets, *held))
+
+
+def _latents(
+    model: DiffusionModel, plan: DatasetPlan, settings: Settings, watch: Watch, team: Team
+) -> LatentCache:
     watch.events.emit("phase", name="caching latents", title="Encoding pictures")
     identity = weights_identity(model.vae)
     dtype = str(next(model.vae.parameters()).dtype).removeprefix("torch.")
@@ -93,11 +116,17 @@ def _latents(model: DiffusionModel, plan: DatasetPlan, settings: Settings, watch
 
     tell = watch.progress("caching latents", "pictures")
     threads = max(1, settings.dataset.max_data_loader_n_workers)
-    filled = fill_latents(plan, cache, encode, settings.caching.vae_batch_size, tell, threads)
-    watch.count_damaged(filled, "pictures")
-    if cache.npz is not None:
-        text = f"{filled.taken} of {filled.total} latents are read from sd-scripts' .npz files"
-        watch.events.emit("note", text=text)
+    size = settings.caching.vae_batch_size
+
+    def fill(share: Share) -> None:
+        filled = fill_latents(plan, cache, encode, size, tell, threads, share)
+        watch.count_damaged(filled, "pictures")
+        if cache.npz is not None:
+            text = f"{filled.taken} latents are read from sd-scripts' .npz files"
+            watch.events.emit("note", text=text)
+
+    together(team, StopRequested, fill)
+    exchange(team, store)
     return cache
 
 
@@ -107,7 +136,9 @@ def _npz(model: DiffusionModel) -> NpzCaches:
     return NpzCaches(model.family if isinstance(model.vae, Vae) else "", factor)
 
 
-def _texts(model: DiffusionModel, texts: list[str], settings: Settings, watch: Watch) -> TextCache:
+def _texts(
+    model: DiffusionModel, texts: list[str], settings: Settings, watch: Watch, team: Team
+) -> TextCache:
     watch.events.emit("phase", name="caching text", title="Encoding captions")
     identity = "+".join(weights_identity(encoder) for encoder in model.text_encoders.values())
     store = open_store("texts", identity, disk=settings.caching.cache_text_encoder_outputs_to_disk)
@@ -121,8 +152,13 @@ def _texts(model: DiffusionModel, texts: list[str], settings: Settings, watch: W
             return model.encode_text(tokens, clip_skip=skip)
 
     size = settings.caching.text_encoder_batch_size or settings.dataset.train_batch_size
-    filled = fill_texts(texts, cache, encode, size, watch.progress("caching text", "captions"))
-    watch.count_damaged(filled, "captions")
+    tell = watch.progress("caching text", "captions")
+    together(
+        team,
+        StopRequested,
+        lambda share: watch.count_damaged(fill_texts(texts, cache, encode, size, tell, share), "captions"),
+    )
+    exchange(team, store)
     return cache
 
 

@@ -133,7 +133,7 @@ class Sampler:
 
     def draw(self, step: int, epoch: int | None = None) -> None:
         """Draw every prompt and record it. Nothing is raised; ``epoch`` is only recorded."""
-        with _randomness_kept(), engine.evaluating([self.network] if self.network else []):
+        with randomness_kept(), engine.evaluating([self.network] if self.network else []):
             if self.source and self.source.changed():
                 self.read_prompts(step)
             for index, request in enumerate(self.prompts):
@@ -220,7 +220,7 @@ def _autocast(model: DiffusionModel, dtype: torch.dtype | None) -> AbstractConte
 
 
 @contextmanager
-def _randomness_kept() -> Generator[None, None, None]:
+def randomness_kept() -> Generator[None, None, None]:
     """Leave every random stream of the process as it was."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     python_state, numpy_state = random.getstate(), np.random.get_state()

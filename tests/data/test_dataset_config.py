@@ -127,9 +127,11 @@ metadata_file = "meta.json"
     assert "Did you mean set" in text
 
 
-def test_what_no_trainer_uses_is_refused_by_name(folder: Path) -> None:
-    path = write(folder, '[[datasets]]\nnetwork_multiplier = 0.5\n[[datasets.subsets]]\nimage_dir = "set"\n')
-    assert "line 2: network_multiplier is not supported" in problems_of(path)
+def test_the_strength_of_the_network_belongs_to_a_dataset(folder: Path) -> None:
+    text = '[[datasets]]\nnetwork_multiplier = 0.5\n[[datasets.subsets]]\nimage_dir = "set"\n'
+    assert plan_from(write(folder, text)).datasets[0].network_multiplier == 0.5
+    inside = '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "set"\nnetwork_multiplier = 0.5\n'
+    assert "line 4: network_multiplier cannot stand in" in problems_of(write(folder, inside))
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from backend.data.types import Dataset, DatasetPlan, Geometry, Picture, Subset
 from backend.errors import RunFault
 from backend.settings.length import Length
-from backend.train.meter import SKIPS_ALLOWED, Meter, StepRecord
+from backend.train.losses import LossTable
+from backend.train.meter import SKIPS_ALLOWED, Losses, Meter, StepRecord
 
 
 class Events:
@@ -21,12 +24,22 @@ class Events:
         self.records.append((type, fields))
 
 
+def picture(name: str) -> Picture:
+    whole = Geometry((64, 64), (64, 64), (64, 64), (0, 0))
+    return Picture(f"0/{name}", Path(name), Subset(Path()), "", None, whole, 1)
+
+
+PICTURES = (picture("a.png"), picture("b.png"))
+PLAN = DatasetPlan((Dataset((64, 64), 2, PICTURES, False, 64, 64, 64, False, ()),))
+
+
 def step(number: int, loss: float, norm: float = 0.5) -> StepRecord:
-    return StepRecord(number, 1, torch.tensor(loss), torch.tensor(norm), {"unet": 1e-4}, ("a.png", "b.png"))
+    each = Losses(torch.full((2,), loss), torch.tensor([10, 990]))
+    return StepRecord(number, 1, torch.tensor(loss), torch.tensor(norm), {"unet": 1e-4}, PICTURES, each)
 
 
-def meter(events: Events, steps: int = 4) -> Meter:
-    return Meter(events, Length(steps, 1, 2, 2, 1), batch_size=2)
+def meter(events: Events, steps: int = 4, scaled: bool = False) -> Meter:
+    return Meter(events, Length(steps, 1, 2, 2, 1), 2, LossTable(PLAN), scaled=scaled)
 
 
 def test_every_step_is_recorded_by_the_last_one() -> None:
@@ -66,7 +79,7 @@ def test_pauses_do_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_gradient_scaler_may_leave_out_some_steps_and_not_all() -> None:
-    found = Meter(Events(), Length(100, 1, 100, 100, 1), batch_size=1, scaled=True)
+    found = meter(Events(), steps=100, scaled=True)
     for number in range(1, SKIPS_ALLOWED + 1):
         found.add(step(number, 0.1, math.inf))
     found.add(step(SKIPS_ALLOWED + 1, 0.1, 0.5))
@@ -75,3 +88,17 @@ def test_a_gradient_scaler_may_leave_out_some_steps_and_not_all() -> None:
         for number in range(SKIPS_ALLOWED + 1):
             found.add(step(30 + number, 0.1, math.inf))
         found.flush()
+
+
+def test_losses_of_pictures_reach_the_table_in_one_copy_for_all_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copies: list[int] = []
+    copy = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: (copies.append(self.numel()), copy(self))[1])
+    found = meter(Events(), steps=100)
+    for number in range(1, 4):
+        found.add(step(number, number / 10))
+    found.flush()
+    assert copies == [3 * (2 + 2 * 2)]
+    assert [(row.visits, row.mean) for row in found.table.rows()] == [(3, pytest.approx(0.2))] * 2

@@ -74,6 +74,24 @@ def test_a_black_mask_leaves_no_loss() -> None:
     assert loss.abs().sum() == 0
 
 
+def test_a_normalised_masked_loss_is_the_mean_over_the_mask() -> None:
+    """Half a mask halves the loss; normalised, the same half counts in full. Black stays 0."""
+    steps, (prediction, target) = REFERENCE["timesteps"], (REFERENCE["pred"], REFERENCE["target"])
+    masks = torch.ones(10, 1, 48, 64)
+    masks[:, :, :, 32:] = 0
+    masks[0] = 0
+    plain = objective().losses(prediction, target, steps, masks=masks)
+    found = objective(masked_loss_normalize=True).losses(prediction, target, steps, masks=masks)
+    left = objective().losses(prediction[..., :4], target[..., :4], steps)
+    torch.testing.assert_close(found[1:], left[1:])
+    torch.testing.assert_close(found, plain * 2)
+    assert found[0] == 0
+    whole = objective(masked_loss_normalize=True).losses(
+        prediction, target, steps, masks=torch.ones_like(masks)
+    )
+    torch.testing.assert_close(whole, objective().losses(prediction, target, steps))
+
+
 def objective(prefix: str = "", v: bool = False, **options: object) -> Objective:
     return Objective(REFERENCE[f"{prefix}alphas_cumprod"], v, **options)  # type: ignore[arg-type]
 
@@ -149,18 +167,20 @@ CHANGES = {
     "v_pred_like_loss": 0.5,
     "debiased_estimation_loss": True,
     "zero_terminal_snr": True,
+    "masked_loss_normalize": True,
 }
 
 
 @pytest.mark.parametrize("key", CHANGES)
 def test_every_loss_option_changes_the_loss(key: str) -> None:
+    masks = torch.ones(10, 1, 48, 64).tril()
     base = {"loss_type": "huber"} if key.startswith("huber") else {}
     v_prediction = key.startswith("scale_v")
 
     def losses(**options: object) -> torch.Tensor:
         settings = Settings.from_flat(options).loss
         built = Objective.of(settings, REFERENCE["alphas_cumprod"], v_prediction)
-        return built.losses(REFERENCE["pred"], REFERENCE["target"], REFERENCE["timesteps"] // 2)
+        return built.losses(REFERENCE["pred"], REFERENCE["target"], REFERENCE["timesteps"] // 2, masks=masks)
 
     if key == "zero_terminal_snr":  # changes what is put in, and weights
         base = {"min_snr_gamma": 5.0}

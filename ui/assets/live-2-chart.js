@@ -3,7 +3,7 @@ const chart = { data: null, at: null };
 const canvas = svg("svg", { class: "lv-plot", "aria-hidden": "true" });
 const tip = make("div", "lv-tip");
 const chartEmpty = make("p", "lv-none", say("chart_empty"));
-const legend = put(make("div", "lv-legend"), put(make("span", "lv-key-smooth"), say("smoothed")), put(make("span", "lv-key-raw"), say("raw")));
+const legend = put(make("div", "lv-legend"), put(make("span", "lv-key-smooth"), say("smoothed")), put(make("span", "lv-key-raw"), say("raw")), put(make("span", "lv-key-held"), say("held_out")));
 const plane = put(make("div", "lv-plane"), canvas, tip, chartEmpty);
 tip.hidden = true;
 tip.setAttribute("role", "status");
@@ -23,8 +23,9 @@ const niceSteps = (low, high, wanted) => {
 const scales = (data, width, height) => {
   // The highest 4 % of the raw values may leave the picture, so that one wild step does not flatten the rest.
   const highs = [...data.high].sort((a, b) => a - b);
-  const top = Math.max(highs[Math.floor((highs.length - 1) * 0.96)], ...data.smooth);
-  const bottom = Math.min(...data.low);
+  const held = data.validation.map(([, loss]) => loss);
+  const top = Math.max(highs[Math.floor((highs.length - 1) * 0.96)], ...data.smooth, ...held);
+  const bottom = Math.min(...data.low, ...held);
   const room = (top - bottom) * 0.06 || Math.abs(top) * 0.1 || 0.1;
   const y0 = Math.max(bottom - room, bottom >= 0 ? 0 : -Infinity);
   const y1 = top + room;
@@ -51,10 +52,14 @@ const drawChart = () => {
   const upper = data.step.map((step, i) => [to.x(step), to.y(data.high[i])]);
   const smooth = data.step.map((step, i) => [to.x(step), to.y(data.smooth[i])]);
   const last = smooth[smooth.length - 1];
+  const held = data.validation.map(([step, loss]) => [to.x(step), to.y(loss)]);
+  legend.lastChild.hidden = !held.length;
   canvas.replaceChildren(
     ...gridLines(to, width, height),
     svg("path", { class: "lv-raw", d: `${path(upper)}${path([...lower].reverse()).replace("M", "L")}Z` }),
     svg("path", { class: "lv-smooth", d: path(smooth) }),
+    svg("path", { class: "lv-held", d: path(held) }),
+    ...held.map(([x, y]) => svg("circle", { class: "lv-held-dot", cx: x, cy: y, r: 2.5 })),
     svg("circle", { class: "lv-dot", cx: last[0], cy: last[1], r: 3.5 }),
     svg("g", { class: "lv-cross" }),
   );
@@ -97,9 +102,14 @@ const pointAt = (index) => {
     make("span", "lv-small", `${say("step")} ${data.step[i].toLocaleString()}`),
     make("strong", "", fixed(data.smooth[i])),
     make("span", "lv-small", `${say("raw")} ${range}`),
+    ...heldBefore(data, data.step[i]),
   );
   tip.hidden = false;
   tip.style.left = `${Math.min(Math.max(x, 70), plane.clientWidth - 70)}px`;
+};
+const heldBefore = (data, step) => {
+  const before = data.validation.filter(([at]) => at <= step).pop();
+  return before ? [make("span", "lv-small", `${say("held_out")} ${fixed(before[1])}`)] : [];
 };
 const pointAway = () => {
   chart.at = null;

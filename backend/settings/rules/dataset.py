@@ -132,6 +132,24 @@ RULES: tuple[Rule, ...] = (
         key="validation_seed",
     ),
     Rule(
+        "validation-idle",
+        "note",
+        (
+            "all",
+            FOLDERS,
+            ("validation_split", "=", 0),
+            (
+                "any",
+                ("validate_every_n_steps", "set"),
+                ("validate_every_n_epochs", "set"),
+                ("max_validation_steps", "set"),
+            ),
+        ),
+        "nothing is measured, as no pictures are held out (validation_split)",
+        "give validation_split, 0.1 for example",
+        key="validation_split",
+    ),
+    Rule(
         "keep-tokens-idle",
         "note",
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
+from backend.settings.rules.terms import FOLDERS
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -63,6 +64,13 @@ RULES: tuple[Rule, ...] = (
         ("all", ("zero_terminal_snr", "set"), ("v_parameterization", "unset")),
         "zero_terminal_snr is meant for v-prediction: there is no noise to predict from pure noise",
         key="zero_terminal_snr",
+    ),
+    Rule(
+        "mask-mean-idle",
+        "note",
+        ("all", FOLDERS, ("masked_loss_normalize", "set"), ("masked_loss", "unset"), ("alpha_mask", "unset")),
+        "masked_loss_normalize has no effect without masked_loss or alpha_mask",
+        key="masked_loss_normalize",
     ),
     Rule(
         "timesteps-order",

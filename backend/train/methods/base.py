@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -57,4 +58,13 @@ class Method(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What is trained, as plain data: parts, modules, parameters."""
+        ...
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A method that adds to a model which is else as it was, so that it can be turned down, or off."""
+
+    def at_strength(self, strength: float) -> AbstractContextManager[None]:
+        """What is trained acts on the model this strongly meanwhile; 0: the model is the base model."""
         ...

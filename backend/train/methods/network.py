@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,15 @@ class NetworkMethod:
         self.network.attach()
         self.trainable.train()
         return notes
+
+    @contextmanager
+    def at_strength(self, strength: float) -> Generator[None, None, None]:
+        """The network acts this strongly meanwhile; 0: the model is the base model."""
+        before, self.network.strength = self.network.strength, strength
+        try:
+            yield
+        finally:
+            self.network.strength = before
 
     def constrain(self) -> None:
         if self.norm_limit:
