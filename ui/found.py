@@ -175,14 +175,15 @@ def _data_card(plan: DatasetPlan) -> dict[str, Any]:
 
 def _length_card(settings: Settings, plan: DatasetPlan) -> dict[str, Any] | None:
     """Steps as the trainer will count them: epochs, when given, decide."""
-    batches = plan.batches_per_epoch()
+    processes = settings.launch.num_processes
+    batches = plan.batches_per_epoch(processes)
     if not batches:
         return None
     length = run_length(settings, batches)
     steps, per_epoch = length.steps, length.steps_per_epoch
     epochs = f"{steps / per_epoch:.1f}".removesuffix(".0")
     whole = steps % per_epoch == 0
-    batch = settings.dataset.train_batch_size * length.accumulation
+    batch = settings.dataset.train_batch_size * length.accumulation * processes
     detail = t(
         "train.epochs_of" if whole else "train.epochs_about",
         epochs=epochs,

@@ -22,6 +22,16 @@ Progress = Callable[[int, int], None]
 _PACK = 64
 """Entries written to disk at once; no more than these are lost to a crash."""
 
+Share = tuple[int, int]
+"""(number of this process from 0, number of processes) that fill a cache together."""
+WHOLE: Share = (0, 1)
+
+
+def is_ours(key: str, share: Share) -> bool:
+    """Whether an entry is this process's to make; each has one maker, however much is there already."""
+    rank, count = share
+    return int(key[:12], 16) % count == rank
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -42,16 +52,17 @@ def fill_latents(
     batch_size: int = 1,
     progress: Progress | None = None,
     threads: int = 2,
+    share: Share = WHOLE,
 ) -> Filled:
     """Encode every picture (and its mirror image, with flip_aug) that the cache lacks.
 
-    ``encode`` gets pixels (B, 3, H, W) float32 in -1..1 and noise (B, C, h, w), and gives scaled
-    latents (B, C, h, w). Raises RunFault naming pictures that cannot be read or whose latents are
-    not finite.
+    With ``share``, only this process's part of them is looked at, and counted. ``encode`` gets
+    pixels (B, 3, H, W) float32 in -1..1 and noise (B, C, h, w), and gives scaled latents (B, C, h, w).
+    Raises RunFault naming pictures that cannot be read or whose latents are not finite.
     """
     tell = progress or _silent
     damaged_before = cache.store.damaged
-    groups, total = _lacking(plan, cache)
+    groups, total = _lacking(plan, cache, share)
     done = total - sum(map(len, groups))
     computed = 0
     tell(done, total)
@@ -71,18 +82,18 @@ def fill_latents(
     finally:
         cache.store.put(pending)
         cache.facts.save()
-    _fill_masks(plan, cache, threads)
+    _fill_masks(plan, cache, threads, share)
     cache.store.compact()
     return Filled(total, computed, cache.store.damaged - damaged_before, cache.taken)
 
 
-def _fill_masks(plan: DatasetPlan, cache: LatentCache, threads: int) -> None:
+def _fill_masks(plan: DatasetPlan, cache: LatentCache, threads: int, share: Share) -> None:
     """Keep the masks that are lacking, so that no picture is decoded while training."""
     lacking: dict[str, Picture] = {}
     for _, pictures in bucket_groups(plan):
         for picture in filter(has_mask, pictures):
             key = cache.mask_key(picture)
-            if key not in lacking and not cache.store.has(key):
+            if is_ours(key, share) and key not in lacking and not cache.store.has(key):
                 lacking[key] = picture
     pending: dict[str, Entry] = {}
     try:
@@ -99,21 +110,27 @@ def _fill_masks(plan: DatasetPlan, cache: LatentCache, threads: int) -> None:
 _Item = tuple[Picture, bool, str]
 
 
-def _lacking(plan: DatasetPlan, cache: LatentCache) -> tuple[list[list[_Item]], int]:
-    """What is not in the cache, by bucket, and the number of all latents wanted."""
+def _lacking(plan: DatasetPlan, cache: LatentCache, share: Share) -> tuple[list[list[_Item]], int]:
+    """What is not in the cache, by bucket, and the number of all latents wanted; of our share only."""
     groups: list[list[_Item]] = []
     seen: set[str] = set()
+    total = 0
     for _, pictures in bucket_groups(plan):
         group: list[_Item] = []
         for picture in pictures:
             for flip in (False, True) if picture.subset.flip_aug else (False,):
                 key = cache.key(picture, flip)
-                if key not in seen and not cache.store.has(key) and not cache.take(picture, flip):
+                ours = is_ours(key, share)
+                if key in seen or not (ours or cache.npz):  # each process takes .npz files for itself
+                    continue
+                lacks = not cache.store.has(key) and not cache.take(picture, flip)
+                if lacks and ours:
                     group.append((picture, flip, key))
                 seen.add(key)
+                total += ours
         if group:
             groups.append(group)
-    return groups, len(seen)
+    return groups, total
 
 
 def _pixels(batch: Sequence[_Item]) -> Tensor:
@@ -165,11 +182,15 @@ def fill_texts(
     encode: Callable[[Sequence[str]], Mapping[str, Tensor]],
     batch_size: int = 1,
     progress: Progress | None = None,
+    share: Share = WHOLE,
 ) -> Filled:
-    """Encode every text the cache lacks. ``encode`` gives conditioning, batch first."""
+    """Encode every text the cache lacks. ``encode`` gives conditioning, batch first.
+
+    With ``share``, only this process's part of them is looked at, and counted.
+    """
     tell = progress or _silent
     damaged_before = cache.store.damaged
-    wanted = list(dict.fromkeys(texts))
+    wanted = [text for text in dict.fromkeys(texts) if is_ours(cache.key(text), share)]
     lacking = [text for text in wanted if not cache.store.has(cache.key(text))]
     done = len(wanted) - len(lacking)
     tell(done, len(wanted))

@@ -63,6 +63,10 @@ class MemoryStore:
         self.damaged = 0
         self._entries: dict[str, Entry] = {}
 
+    def entries(self) -> Mapping[str, Entry]:
+        """All there is, by key."""
+        return self._entries
+
     def has(self, key: str) -> bool:
         return key in self._entries
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from backend.errors import EnvironmentFault, InputError
 from backend.filelock import exclusive
+from backend.jobs import launch
 from backend.jobs.files import write_json
 from backend.jobs.identity import ProcessIdentity
 from backend.jobs.runs import JOB_FILE, Run, asked, create_run, list_runs
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _LOCK = ".start.lock"
+_TRAINER = "backend.train"
 _EXIT_WAIT = 10.0
 """Seconds that a job which has said its last word may take to leave."""
 
@@ -66,11 +68,19 @@ def start(run: Run, command: list[str] | None = None, resume: bool = False) -> R
     return state(run)
 
 
-def create_and_start(root: Path, name: str, config_toml: str, dataset_toml: str | None = None) -> Run:
+def create_and_start(
+    root: Path,
+    name: str,
+    config_toml: str,
+    dataset_toml: str | None = None,
+    module: str = _TRAINER,
+    secrets: Mapping[str, str] | None = None,
+) -> Run:
     """Make a training run and start it, or give back the one that is running with these very files.
 
     The second of two clicks, in the same or another tab, thus finds the first one's job, and a
-    refused start leaves no empty run folder.
+    refused start leaves no empty run folder. ``module`` is what ``python -m`` runs; ``secrets`` are
+    environment variables for it alone, written nowhere.
 
     Raises:
         InputError: another training is running, or the name cannot be used.
@@ -83,7 +93,7 @@ def create_and_start(root: Path, name: str, config_toml: str, dataset_toml: str 
         if running:
             _refuse(running)
         run = create_run(root, name, config_toml, dataset_toml)
-        _spawn(run, _default_command(run, resume=False))
+        _spawn(run, _default_command(run, resume=False, module=module), secrets or {})
     return run
 
 
@@ -171,8 +181,10 @@ def _wait_for_exit(run: Run) -> None:
     )
 
 
-def _default_command(run: Run, resume: bool) -> list[str]:
-    return [sys.executable, "-m", "backend.train", str(run.path), *(["--resume"] if resume else [])]
+def _default_command(run: Run, resume: bool, module: str = _TRAINER) -> list[str]:
+    """``python -m module <run folder>``, by accelerate's launcher when the run asks for several processes."""
+    arguments = [str(run.path), *(["--resume"] if resume else [])]
+    return launch.command(module, arguments, launch.choices(run.config))
 
 
 def environment() -> dict[str, str]:
@@ -208,9 +220,9 @@ def _detached(command: list[str], common: dict[str, Any]) -> subprocess.Popen[An
         return subprocess.Popen(command, creationflags=flags, **common)
 
 
-def _spawn(run: Run, command: list[str]) -> None:
+def _spawn(run: Run, command: list[str], secrets: Mapping[str, str] | None = None) -> None:
     with run.log.open("ab") as log:
-        process = _popen(run, command, log)
+        process = _popen(run, command, log, secrets or {})
     identity = ProcessIdentity.of(process.pid)
     index = _add_attempt(run, identity, command, own_group=True)
     threading.Thread(
@@ -218,10 +230,10 @@ def _spawn(run: Run, command: list[str]) -> None:
     ).start()
 
 
-def _popen(run: Run, command: list[str], log: Any) -> subprocess.Popen[Any]:
+def _popen(run: Run, command: list[str], log: Any, secrets: Mapping[str, str]) -> subprocess.Popen[Any]:
     common: dict[str, Any] = {
         "cwd": REPOSITORY,
-        "env": environment(),
+        "env": environment() | dict(secrets),
         "stdin": subprocess.DEVNULL,
         "stdout": log,
         "stderr": subprocess.STDOUT,

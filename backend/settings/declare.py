@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from backend.settings import sections
+from backend.settings import sections, sections_sd3
 from backend.settings.option import OptionInfo, ResumeEffect, Section, info_of
 
 Kind = Literal["bool", "int", "float", "text", "choice", "textlist", "resolution", "steps"]
@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "optimizer": sections.OptimizerSettings,
     "schedule": sections.ScheduleSettings,
     "loss": sections.LossSettings,
+    "sd3": sections_sd3.Sd3Settings,
     "precision": sections.PrecisionSettings,
     "saving": sections.SavingSettings,
     "metadata": sections.MetadataSettings,

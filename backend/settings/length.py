@@ -16,18 +16,17 @@ class Length:
     epochs: int
     steps_per_epoch: int
     batches_per_epoch: int
-    """Batches of one process."""
+    """Batches; several processes share each."""
     accumulation: int
 
 
-def run_length(settings: Settings, batches: int, processes: int = 1) -> Length:
-    """Steps and epochs for ``batches`` batches an epoch over all processes.
+def run_length(settings: Settings, batches: int) -> Length:
+    """Steps and epochs for ``batches`` batches an epoch.
 
     Epochs, when given, decide the steps; the last step of an epoch takes what batches are left.
     """
     accumulation = settings.schedule.gradient_accumulation_steps
-    per_process = math.ceil(batches / processes)
-    per_epoch = math.ceil(per_process / accumulation)
+    per_epoch = math.ceil(batches / accumulation)
     epochs = settings.schedule.max_train_epochs
     steps = epochs * per_epoch if epochs else settings.schedule.max_train_steps
-    return Length(steps, epochs or math.ceil(steps / per_epoch), per_epoch, per_process, accumulation)
+    return Length(steps, epochs or math.ceil(steps / per_epoch), per_epoch, batches, accumulation)

@@ -37,6 +37,10 @@ class ModelSettings(Section):
         None, "Caption length", "Tokens of a caption that are read: 75 when empty, or 150 or 225 in chunks of 75.",
         unit="tokens",
     )  # fmt: skip
+    weighted_captions: bool = option(
+        False, "Emphasis in captions", "(word) counts more, [word] less, (word:1.2) as much as it says; \\( is a bracket. Not for SD 3.",
+        level="expert", families=("sd1", "sd2", "sdxl"),
+    )  # fmt: skip
 
 
 class DatasetSettings(Section):
@@ -372,7 +376,7 @@ class TrackingSettings(Section):
     wandb_run_name: str | None = option(None, "wandb run name", "Name of the run there; one is made up when empty.", level="expert", per_run=True)
     wandb_api_key: str | None = option(None, "wandb key", "Used for this run only and written nowhere. Without it, the one of 'wandb login'.", level="expert", secret=True)
     console_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = option(None, "Log level", "What the terminal shows: WARNING leaves out all but warnings and errors. INFO when empty.", level="expert")
-    console_log_file: str | None = option(None, "Terminal log file", "Write the terminal's lines to the end of this file instead; errors and progress still show.", path="output", level="expert")
+    console_log_file: str | None = option(None, "Terminal log file", "Write the terminal's lines to the end of this file instead; errors and progress still show.", path="written", level="expert")
     console_log_simple: bool = option(False, "Plain terminal lines", "No time and level in the log file, no line that is written over.", level="expert")
 
 

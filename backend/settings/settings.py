@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.errors import InputError, Problem
-from backend.settings import sections
-from backend.settings.arguments import optimizer_argument_problems
+from backend.settings import sections, sections_sd3
+from backend.settings.arguments import argument_problems
 from backend.settings.convert import convert, plain
 from backend.settings.declare import SECTIONS, Declared, declarations
 from backend.settings.dialect import translate
@@ -30,11 +30,13 @@ class Settings(BaseModel):
     optimizer: sections.OptimizerSettings = Field(default_factory=sections.OptimizerSettings)
     schedule: sections.ScheduleSettings = Field(default_factory=sections.ScheduleSettings)
     loss: sections.LossSettings = Field(default_factory=sections.LossSettings)
+    sd3: sections_sd3.Sd3Settings = Field(default_factory=sections_sd3.Sd3Settings)
     precision: sections.PrecisionSettings = Field(default_factory=sections.PrecisionSettings)
     saving: sections.SavingSettings = Field(default_factory=sections.SavingSettings)
     metadata: sections.MetadataSettings = Field(default_factory=sections.MetadataSettings)
     sampling: sections.SamplingSettings = Field(default_factory=sections.SamplingSettings)
     tracking: sections.TrackingSettings = Field(default_factory=sections.TrackingSettings)
+    launch: sections.LaunchSettings = Field(default_factory=sections.LaunchSettings)
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any], where: Where = None) -> Settings:
@@ -87,6 +89,8 @@ class Reading:
     problems: list[Problem] = field(default_factory=list[Problem])
     where: Mapping[str, str] = field(default_factory=dict[str, str])
     """Option -> where it stands."""
+    given: frozenset[str] = frozenset()
+    """Options that were written, whatever their value."""
 
     def wrong(self) -> set[str]:
         """Options with a problem."""
@@ -98,7 +102,7 @@ def read_values(values: Mapping[str, Any], where: Where = None) -> Reading:
     translated = translate(values, place_of(where))
     reading = read_own(translated.values, translated.where)
     problems = [*translated.problems, *reading.problems]
-    return Reading(reading.settings, translated.notes, problems, reading.where)
+    return Reading(reading.settings, translated.notes, problems, reading.where, reading.given)
 
 
 def read_own(values: Mapping[str, Any], where: Mapping[str, str]) -> Reading:
@@ -111,8 +115,8 @@ def read_own(values: Mapping[str, Any], where: Mapping[str, str]) -> Reading:
             parts[declared.section][key] = convert(declared, value)
         except ValueError as error:
             problems.append(_wrong(declared, error, where.get(key, "")))
-    problems += optimizer_argument_problems(values, where.get("optimizer_args", ""))
-    return Reading(Settings.model_validate(parts), [], problems, where)
+    problems += argument_problems(values, where)
+    return Reading(Settings.model_validate(parts), [], problems, where, frozenset(values))
 
 
 def place_of(where: Where) -> Callable[[str], str]:

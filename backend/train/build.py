@@ -84,7 +84,7 @@ def build_session(
     table, ema = LossTable(prepared.plan), _mean(method, settings)
     if state is not None:
         restore(state, method, optimizer, accelerator, settings)
-        table.load(state.optimizer.get("losses"))
+        table.load(state.optimizer.get("losses") if team.main else None)
         _load_mean(ema, state)
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
     module, optimizer = wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)

@@ -18,10 +18,12 @@ from backend.jobs.events import EventLog, Sink
 from backend.jobs.process import create_and_register, register_current_process
 from backend.jobs.runs import Run, open_run, runs_root
 from backend.settings import Settings
+from backend.settings.secrets import hand_over
 from backend.train import several
 from backend.train.console import Console
 from backend.train.preflight import Prepared, prepare, with_seed
 from backend.train.team import Team, calling_off, join
+from backend.train.tracking import tracked
 from backend.weights.safefile import write_text_atomic
 
 
@@ -52,7 +54,7 @@ def _tell(notes: Iterable[Problem]) -> None:
 
 
 def _make_run(settings: Settings) -> tuple[Run, Prepared]:
-    settings = with_seed(settings)
+    settings = with_seed(hand_over(settings))
     prepared = prepare(settings)
     name = settings.saving.output_name or "training"
     config, dataset = settings_package.to_toml(settings), dataset_toml(prepared.plan)
@@ -89,6 +91,7 @@ def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: boo
         events.emit("phase", name="checking", title="Checking settings, files and pictures")
         with calling_off(team):
             prepared = prepared or prepare(settings_of(run))
+            events.follow(prepared.settings.tracking)
         team.tell(several.Task(run, prepared, resume))
         ending = _train(run, prepared, resume, events, team)
         events.emit("state", state=ending)
@@ -107,6 +110,7 @@ def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: boo
         traceback.print_exc()
         return 4
     finally:
+        events.close()
         log.close()
         if copy is not None:
             copy.close()
@@ -127,6 +131,14 @@ def settings_of(run: Run) -> Settings:
 
 
 def _train(run: Run, prepared: Prepared, resume: bool, events: Sink, team: Team) -> str:
+    """Train, with logs for other programs where they are asked for. Returns the state the run ends in."""
+    if not team.main:
+        return _load_and_train(run, prepared, resume, events, team)
+    with tracked(prepared.settings, run.path, events) as events:
+        return _load_and_train(run, prepared, resume, events, team)
+
+
+def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, team: Team) -> str:
     """Load everything heavy and train. Returns the state the run ends in."""
     started = time.time()
     from backend.train.build import build_session
@@ -137,8 +149,6 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink, team: Team)
 
     for note in prepared.notes:
         events.emit("note", text=note.text())
-    if team.main:
-        events = _with_tensorboard(prepared.settings, run, events)
     try:
         session, position = build_session(run, prepared, resume, events, started, team)
     except StopRequested:
@@ -149,6 +159,8 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink, team: Team)
     except AtelierError:
         _point_to_last_good(session.saver.results(), events)
         raise
+    session.meter.flush()
+    session.meter.table.collect(team)
     team.leave()
     if not team.main:
         return ending.value
@@ -173,14 +185,6 @@ def _second_look(path: Path, events: Sink) -> dict[str, str]:
         return {}
     events.emit("warning", text=fault.text(), problem=fault.as_dict())
     return {"fault": fault.why}
-
-
-def _with_tensorboard(settings: Settings, run: Run, events: Sink) -> Sink:
-    """Logs for TensorBoard beside our own, when they are asked for."""
-    from backend.train.tracking import TensorBoard, tensorboard_folder
-
-    folder = tensorboard_folder(settings, run.path)
-    return TensorBoard(events, folder) if folder else events
 
 
 def _point_to_last_good(files: list[Path], events: Sink) -> None:

@@ -134,8 +134,8 @@ class Session:
         """
         end = None if seconds is None else time.monotonic() + seconds
         control = self.control
-        alone = seconds is not None and isinstance(control, SharedControl)
-        poll = control.poll_alone if alone else control.poll
+        alone = control if seconds is not None and isinstance(control, SharedControl) else None
+        poll = alone.poll_alone if alone else control.poll
         while end is None or time.monotonic() < end:
             for command in poll():
                 if command["command"] in ("resume", "stop", "stop_now"):

@@ -9,15 +9,14 @@ from backend.settings.length import run_length
 
 
 @pytest.mark.parametrize(
-    ("values", "batches", "processes", "steps", "epochs"),
+    ("values", "batches", "steps", "epochs"),
     [
-        ({"max_train_steps": 10}, 4, 1, 10, 3),
-        ({"max_train_epochs": 3}, 4, 1, 12, 3),
-        ({"max_train_epochs": 2, "gradient_accumulation_steps": 3}, 4, 1, 4, 2),
-        ({"max_train_epochs": 2}, 5, 2, 6, 2),
-        ({"max_train_steps": 7, "gradient_accumulation_steps": 2}, 3, 1, 7, 4),
+        ({"max_train_steps": 10}, 4, 10, 3),
+        ({"max_train_epochs": 3}, 4, 12, 3),
+        ({"max_train_epochs": 2, "gradient_accumulation_steps": 3}, 4, 4, 2),
+        ({"max_train_steps": 7, "gradient_accumulation_steps": 2}, 3, 7, 4),
     ],
 )
-def test_run_length(values: dict[str, int], batches: int, processes: int, steps: int, epochs: int) -> None:
-    length = run_length(Settings.from_flat(values), batches, processes)
+def test_run_length(values: dict[str, int], batches: int, steps: int, epochs: int) -> None:
+    length = run_length(Settings.from_flat(values), batches)
     assert (length.steps, length.epochs) == (steps, epochs)

@@ -7,7 +7,18 @@ changes before it left. Each module holds the rules of one concern.
 
 from __future__ import annotations
 
-from backend.settings.rules import caching, dataset, files, length, loss, network, precision, rates, results
+from backend.settings.rules import (
+    caching,
+    dataset,
+    files,
+    launch,
+    length,
+    loss,
+    network,
+    precision,
+    rates,
+    results,
+)
 from backend.settings.rules.rule import Rule, RuleKind
 
 __all__ = ["RULES", "Rule", "RuleKind"]
@@ -22,5 +33,6 @@ RULES: tuple[Rule, ...] = (
     *loss.RULES,
     *precision.RULES,
     *results.RULES,
+    *launch.RULES,
 )
 """All rules, in the order in which they are judged."""
