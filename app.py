@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import webbrowser
 from pathlib import Path
 
 from backend.errors import run_main
@@ -49,11 +50,13 @@ def main() -> None:
         server_name=options.listen,
         server_port=port,
         auth=server.password_check(password) if password else None,
-        inbrowser=not options.no_browser,
+        inbrowser=False,
         **launch_options(context),
     )
     shown = "127.0.0.1" if server.is_local(options.listen) else options.listen
     print(f"Atelier is at http://{shown}:{port}", flush=True)
+    if not options.no_browser:
+        webbrowser.open(f"http://{shown}:{port}/start")
     if made_up:
         print(f"password: {password} (any user name; shown only now)", flush=True)
     page.block_thread()

@@ -10,10 +10,16 @@ import gradio as gr
 from ui.context import Context
 from ui.form import ASSETS, asset
 from ui.i18n import t
-from ui.tabs import dataset, generate, runs, train
+from ui.tabs import dataset, generate, runs, start, train
 from ui.theme import theme
 
-_PAGES = (("train", "./"), ("dataset", "./dataset"), ("generate", "./generate"), ("runs", "./runs"))
+_PAGES = (
+    ("start", "./start"),
+    ("train", "./"),
+    ("dataset", "./dataset"),
+    ("generate", "./generate"),
+    ("runs", "./runs"),
+)
 
 _EARLY = """<script>
 try {
@@ -38,7 +44,7 @@ def _header(active: str) -> gr.HTML:
     return gr.HTML(
         value="",
         html_template=(
-            f'<header class="at-head"><a class="at-name" href="./">{t("app.name")}</a>'
+            f'<header class="at-head"><a class="at-name" href="./start">{t("app.name")}</a>'
             f'<nav aria-label="{t("app.pages")}">{links}</nav>'
             f'<button type="button" class="at-theme" aria-label="{t("app.theme")}" title="{t("app.theme")}">'
             "\u25d0</button></header>"
@@ -54,6 +60,9 @@ def build(context: Context) -> gr.Blocks:
     with gr.Blocks(title=t("app.name"), analytics_enabled=False, fill_width=True) as page:
         _header("train")
         train.build(context)
+    with page.route(t("app.start"), "/start"):
+        _header("start")
+        start.build(context)
     with page.route(t("app.dataset"), "/dataset"):
         _header("dataset")
         dataset.build(context)

@@ -28,7 +28,7 @@ class RunsPage:
 
     def list_all(self, data: dict[str, Any]) -> dict[str, Any]:
         """The newest runs with their states."""
-        return {"runs": [_facts(run) for run in list_runs(self.context.runs)[:_SHOWN]]}
+        return {"runs": [facts(run) for run in list_runs(self.context.runs)[:_SHOWN]]}
 
     def resume(self, data: dict[str, Any]) -> dict[str, Any]:
         """Go on with a run."""
@@ -39,7 +39,8 @@ class RunsPage:
         return {"run": run.id}
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def facts(run: Run) -> dict[str, Any]:
+    """What a list says of a run."""
     now = state(run)
     created = run.facts().get("created")
     when = (
