@@ -20,6 +20,7 @@ from backend.errors import InputError, Problem
 from backend.settings.check import judge
 from backend.settings.declare import SECTIONS, Declared, declarations
 from backend.settings.dialect import ABSENT, NEEDS_NOTHING, RENAMED, Translated, translate, unknown
+from backend.settings.secrets import without_secrets
 from backend.settings.settings import DEFAULTS, Reading, Settings, read_own
 from backend.settings.tomlfile import Flat, read_flat
 
@@ -73,9 +74,9 @@ def parse_command_line(
 
 
 def to_command_line(settings: Settings) -> list[str]:
-    """The options that differ from the defaults, quoted for this system's shell."""
+    """The options that differ from the defaults, quoted for this system's shell; no secrets."""
     words: list[str] = []
-    for key, value in settings.changed().items():
+    for key, value in without_secrets(settings).changed().items():
         if isinstance(value, list):
             words += [f"--{key}", *map(_quote, value)]
         elif value is None or isinstance(value, bool):

@@ -2,7 +2,7 @@
 
 A condition is one of
     (key, op)           op: "set", "unset"
-    (key, op, value)    op: "=", "!=", "<", "<=", ">", ">=", "not multiple of", "has any of"
+    (key, op, value)    op: "=", "!=", "<", "<=", ">", ">=", "not multiple of", "has any of", "contains"
     ("all", c, ...), ("any", c, ...), ("not", c)
 "unset" is None, False, an empty text or an empty list; 0 is set. A comparison with a value that is
 unset is false. ``key`` may name an item of a key=value list: ``optimizer_args.relative_step``.
@@ -29,7 +29,13 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "not multiple of": lambda value, step: value % step != 0,
     "has any of": lambda text, letters: any(letter in text for letter in letters),
+    "contains": lambda text, part: part in text.lower(),
 }
+
+TEXT_ARGUMENTS = frozenset(
+    ("step_rules", "warmup_type", "decay_type", "anneal_strategy", "mode", "scale_mode", "threshold_mode")
+)
+"""Items of key=value lists that are texts and may stand without quotation marks."""
 
 _PICK: Mapping[str, Callable[[Any], Any]] = {
     "key": lambda value: value,
@@ -76,14 +82,18 @@ def sides(size: str) -> tuple[int, int]:
 
 
 def literals(items: Iterable[str]) -> dict[str, Any]:
-    """``["betas=.9,.999"]`` -> ``{"betas": (0.9, 0.999)}``; items that cannot be read are left out."""
+    """``["betas=.9,.999"]`` -> ``{"betas": (0.9, 0.999)}``; items that cannot be read are left out.
+
+    Only ``TEXT_ARGUMENTS`` may be texts without quotation marks.
+    """
     found: dict[str, Any] = {}
     for item in items:
         name, _, text = item.partition("=")
         try:
             found[name.strip()] = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError):
-            continue
+            if name.strip() in TEXT_ARGUMENTS:
+                found[name.strip()] = text.strip()
     return found
 
 

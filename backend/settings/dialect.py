@@ -61,7 +61,7 @@ _ABSENT = """
     stop_text_encoder_training
     token_string torch_compile train_text_encoder
     use_object_template use_safetensors use_style_template
-    weighted_captions weights zero3_init_flag
+    weights zero3_init_flag
     zero3_save_16bit_model
 """
 ABSENT: frozenset[str] = frozenset(_ABSENT.split())

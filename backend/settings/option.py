@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 Level = Literal["basic", "advanced", "expert"]
-PathKind = Literal["file", "folder", "output"]
+PathKind = Literal["file", "folder", "output", "written"]
+"""Something to read, a folder to write into, or a file to write."""
 ResumeEffect = Literal["safe", "changes", "impossible"]
 """What it means to resume a run with another value: the same result, another one, or it cannot be."""
 

@@ -15,7 +15,7 @@ def schema() -> dict[str, Any]:
     """Groups of options in order, and the rules between them; the same at every call.
 
     An option has ``key, type, default, label, help, level``, and of ``optional, unit, min, max,
-    min_open, max_open, choices, suggestions, path, show_if, multiline, secret, per_run, families,
+    min_open, max_open, choices, open, suggestions, path, show_if, multiline, secret, per_run, families,
     methods`` those that say something. Callers must not change what is returned.
     """
     groups = [
@@ -48,6 +48,7 @@ def _option(declared: Declared) -> dict[str, Any]:
         "min_open": bounds.low_open,
         "max_open": bounds.high_open,
         "choices": list(declared.choices),
+        "open": info.open,
         "suggestions": list(info.suggestions),
         "path": info.path,
         "show_if": [[key, list(wanted)] for key, wanted in info.show_if],

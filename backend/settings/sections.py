@@ -13,6 +13,10 @@ from backend.settings.option import Section, option
 from backend.settings.types import Fraction01, Resolution, Steps, TextList, read_face_range
 
 
+_DIFFUSION = ("sd1", "sd2", "sdxl")
+"""Families that remove noise step by step; the others follow a flow."""
+
+
 class ModelSettings(Section):
     """The model that is taught."""
 
@@ -35,7 +39,7 @@ class ModelSettings(Section):
     )  # fmt: skip
     max_token_length: Literal[75, 150, 225] | None = option(
         None, "Caption length", "Tokens of a caption that are read: 75 when empty, or 150 or 225 in chunks of 75.",
-        unit="tokens",
+        unit="tokens", families=_DIFFUSION,
     )  # fmt: skip
     weighted_captions: bool = option(
         False, "Emphasis in captions", "(word) counts more, [word] less, (word:1.2) as much as it says; \\( is a bracket. Not for SD 3.",
@@ -116,7 +120,7 @@ class CachingSettings(Section):
 
     cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.")
     cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.", resume="safe")
-    use_npz_caches: bool = option(False, "Use sd-scripts' caches", "Take latents from sd-scripts' .npz files beside the pictures when size and mirroring agree. They do not say which VAE made them, so switch it on only when it was this one.", level="expert")
+    use_npz_caches: bool = option(False, "Use sd-scripts' caches", "Take latents from sd-scripts' .npz files beside the pictures when size and mirroring agree. They do not say which VAE made them, so switch it on only when it was this one.", families=_DIFFUSION, level="expert")
     vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert", resume="safe")
     cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.")
     cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert", resume="safe")
@@ -263,20 +267,20 @@ class LossSettings(Section):
     huber_c: float = option(0.1, "Huber bound", "Errors below it count squared, above it linearly.", gt=0, le=100, level="expert", show_if=(("loss_type", ("huber", "smooth_l1")),))
     huber_scale: float = option(1.0, "Huber scale", "Multiplies the bound.", gt=0, le=1000, level="expert", show_if=(("loss_type", ("huber", "smooth_l1")),),
         note="It counts in every schedule; sd-scripts ignores it in the default one.")  # fmt: skip
-    min_snr_gamma: float | None = option(None, "Min-SNR gamma", "Balances noise levels; 5 is the paper's value (Hang et al. 2023).", gt=0, le=1000)
-    scale_v_pred_loss_like_noise_pred: bool = option(False, "Scale the v loss", "Weigh a v-prediction loss like a noise loss.", level="expert", show_if=(("v_parameterization", (True,)),))
-    v_pred_like_loss: float | None = option(None, "Add a v-like loss", "Add this share of a v-like loss to a noise loss.", gt=0, le=1000, level="expert")
-    debiased_estimation_loss: bool = option(False, "Debiased estimation", "Weigh the loss by 1 / sqrt(SNR) (Yu et al. 2023).", level="expert")
-    zero_terminal_snr: bool = option(False, "Zero terminal SNR", "No signal is left at the last noise level, for models trained so; wants v-prediction (Lin et al. 2023).", level="expert",
+    min_snr_gamma: float | None = option(None, "Min-SNR gamma", "Balances noise levels; 5 is the paper's value (Hang et al. 2023).", families=_DIFFUSION, gt=0, le=1000)
+    scale_v_pred_loss_like_noise_pred: bool = option(False, "Scale the v loss", "Weigh a v-prediction loss like a noise loss.", families=_DIFFUSION, level="expert", show_if=(("v_parameterization", (True,)),))
+    v_pred_like_loss: float | None = option(None, "Add a v-like loss", "Add this share of a v-like loss to a noise loss.", families=_DIFFUSION, gt=0, le=1000, level="expert")
+    debiased_estimation_loss: bool = option(False, "Debiased estimation", "Weigh the loss by 1 / sqrt(SNR) (Yu et al. 2023).", families=_DIFFUSION, level="expert")
+    zero_terminal_snr: bool = option(False, "Zero terminal SNR", "No signal is left at the last noise level, for models trained so; wants v-prediction (Lin et al. 2023).", families=_DIFFUSION, level="expert",
         note="Loss weights follow the changed schedule; sd-scripts computes them from the old one.")  # fmt: skip
-    noise_offset: float | None = option(None, "Noise offset", "Lets the model learn very dark and very bright pictures; 0.03 to 0.1.", ge=0, le=1)
-    noise_offset_random_strength: bool = option(False, "Random offset strength", "The offset varies between 0 and its value.", level="expert",
+    noise_offset: float | None = option(None, "Noise offset", "Lets the model learn very dark and very bright pictures; 0.03 to 0.1.", families=_DIFFUSION, ge=0, le=1)
+    noise_offset_random_strength: bool = option(False, "Random offset strength", "The offset varies between 0 and its value.", families=_DIFFUSION, level="expert",
         note="Each picture has its own strength; in sd-scripts a batch has one.")  # fmt: skip
-    adaptive_noise_scale: float | None = option(None, "Adaptive offset", "Add this times the mean of each latent channel to the offset.", ge=-100, le=100, level="expert")
-    multires_noise_iterations: int | None = option(None, "Multi-resolution noise", "Add coarser noise this many times; 6 to 10. Like an offset, but finer.", ge=0, le=64, level="expert")
-    multires_noise_discount: float = option(0.3, "Multi-resolution discount", "How much each coarser noise counts.", ge=0, le=1, level="expert")
-    ip_noise_gamma: float | None = option(None, "Input perturbation", "Noise added to the input only; 0.1 is the paper's value (Ning et al. 2023).", ge=0, le=10, level="expert")
-    ip_noise_gamma_random_strength: bool = option(False, "Random perturbation strength", "The perturbation varies between 0 and its value.", level="expert",
+    adaptive_noise_scale: float | None = option(None, "Adaptive offset", "Add this times the mean of each latent channel to the offset.", families=_DIFFUSION, ge=-100, le=100, level="expert")
+    multires_noise_iterations: int | None = option(None, "Multi-resolution noise", "Add coarser noise this many times; 6 to 10. Like an offset, but finer.", families=_DIFFUSION, ge=0, le=64, level="expert")
+    multires_noise_discount: float = option(0.3, "Multi-resolution discount", "How much each coarser noise counts.", families=_DIFFUSION, ge=0, le=1, level="expert")
+    ip_noise_gamma: float | None = option(None, "Input perturbation", "Noise added to the input only; 0.1 is the paper's value (Ning et al. 2023).", families=_DIFFUSION, ge=0, le=10, level="expert")
+    ip_noise_gamma_random_strength: bool = option(False, "Random perturbation strength", "The perturbation varies between 0 and its value.", families=_DIFFUSION, level="expert",
         note="Each picture has its own strength; in sd-scripts a batch has one.")  # fmt: skip
     min_timestep: int = option(0, "Lowest timestep", "Noise levels below are not trained.", ge=0, le=999, level="expert")
     max_timestep: int = option(1000, "Highest timestep", "Noise levels from here on are not trained.", ge=1, le=1000, level="expert")
@@ -292,7 +296,7 @@ class PrecisionSettings(Section):
 
     mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.")
     gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.", resume="safe")
-    xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", level="expert", resume="changes")
+    xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", families=_DIFFUSION, level="expert", resume="changes")
     sdpa: bool = option(False, "PyTorch attention", "PyTorch's own fast attention. It is always used unless xformers is asked for.", level="expert", resume="safe")
     no_half_vae: bool = option(False, "VAE in full precision", "For VAEs that give black pictures in half precision.")
     allow_fallback: bool = option(False, "Use replacements", "When this machine cannot do what is asked (8-bit optimizer, xformers, fp16), use the replacement and say so, instead of stopping.", resume="safe")

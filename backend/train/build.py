@@ -24,13 +24,13 @@ from backend.train.checkpoints import Position, State
 from backend.train.differences import identity as identity_of
 from backend.train.ema import Ema
 from backend.train.environment import adapt
+from backend.train.flow import flow_times, objective_of
 from backend.train.losses import LossTable
 from backend.train.machine import load_base_model, make_accelerator, wrap
 from backend.train.meter import Meter
 from backend.train.methods.base import Adjustable, Method
 from backend.train.methods.network import NetworkMethod
 from backend.train.noise import NoiseRules
-from backend.train.objectives import Objective
 from backend.train.preflight import Prepared
 from backend.train.provenance import TrainingFacts
 from backend.train.resume import compare, find_state, place, restore
@@ -98,7 +98,7 @@ def build_session(
         optimizer=optimizer,
         schedule=_schedule(settings, length, optimizers.inner(optimizer), base_rates),
         base_rates=base_rates,
-        noise=NoiseRules.of(settings.loss, seed),
+        noise=NoiseRules.of(settings.loss, seed, flow_times(settings, model)),
         loader=_loader(prepared.plan, settings, length, caches, (team.rank, team.size)),
         length=length,
         meter=Meter(
@@ -112,6 +112,7 @@ def build_session(
         sampler=_sampler(settings, run, events, model, method, control),
         control=control,
         events=events,
+        cached_text=caches.encoders,
         team=team,
         validator=Validator.of(settings, prepared.plan.validation, caches),
         ema=ema,
@@ -145,8 +146,8 @@ def _free_what_is_cached(model: DiffusionModel, caches: Caches) -> None:
     if caches.latents is not None:
         model.vae.to("cpu")
     if caches.texts is not None:
-        for encoder in model.text_encoders.values():
-            encoder.to("cpu")
+        for name in caches.encoders:
+            model.text_encoders[name].to("cpu")
 
 
 def _say(events: Sink, notes: list[Problem]) -> None:
@@ -236,7 +237,7 @@ def _sampler(
 def _step_module(
     method: Method, model: DiffusionModel, settings: Settings, accelerator: Accelerator
 ) -> StepModule:
-    objective = Objective.of(settings.loss, model.alphas_cumprod(), model.prediction == "v")
+    objective = objective_of(settings, model)
     return StepModule(
         method.trainable,
         model,
@@ -272,6 +273,7 @@ def _facts(
         prediction=model.prediction,
         own_rate=optimizers.sets_own_rate(settings.optimizer.optimizer_type, arguments),
         processes=accelerator.num_processes,
+        variant=prepared.base.details.get("model", ""),
         validation_images=prepared.plan.validation.image_count if prepared.plan.validation else 0,
     )
 

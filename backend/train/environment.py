@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from backend.errors import InputError, Problem
+from backend.errors import EnvironmentFault, Problem
 from backend.settings import Settings
 from backend.train import optimizers
 
@@ -23,23 +23,27 @@ class Obstacle:
     """One choice this machine cannot do, and the settings that replace it."""
 
     problem: Problem
-    replacement: dict[str, Any]
+    replacement: dict[str, Any] | None
+    """None when there is nothing like it."""
 
 
 def adapt(settings: Settings) -> tuple[Settings, list[Problem]]:
     """Settings that this machine can do, and notes of what was replaced.
 
     Raises:
-        InputError: something cannot be done and ``allow_fallback`` is off; all of it in one list.
+        EnvironmentFault: something cannot be done and ``allow_fallback`` is off, or nothing replaces it;
+            all of it in one list.
     """
     found = list(obstacles(settings))
     if not found:
         return settings, []
-    if not settings.precision.allow_fallback:
-        raise InputError([obstacle.problem for obstacle in found])
-    changes = {key: value for obstacle in found for key, value in obstacle.replacement.items()}
+    allowed = settings.precision.allow_fallback
+    refused = [one.problem for one in found if one.replacement is None or not allowed]
+    if refused:
+        raise EnvironmentFault(refused)
+    changes = {key: value for one in found for key, value in (one.replacement or {}).items()}
     notes = [
-        Problem(f"{o.problem.what}: {_words(o.replacement)} is used instead", key=o.problem.key)
+        Problem(f"{o.problem.what}: {_words(o.replacement or {})} is used instead", key=o.problem.key)
         for o in found
     ]
     return settings.replace(**changes), notes
@@ -48,10 +52,10 @@ def adapt(settings: Settings) -> tuple[Settings, list[Problem]]:
 def obstacles(settings: Settings) -> Iterator[Obstacle]:
     """Everything in the settings that this machine cannot do."""
     cuda = torch.cuda.is_available()
-    missing = optimizers.missing(settings.optimizer.optimizer_type)
+    wanted = settings.optimizer
+    missing = optimizers.missing(wanted.optimizer_type)
     if missing is not None:
-        kind = optimizers.find(settings.optimizer.optimizer_type)
-        yield Obstacle(missing, {"optimizer_type": kind.replacement})
+        yield Obstacle(missing, optimizers.replacement(wanted.optimizer_type, wanted.optimizer_args))
     if settings.precision.xformers and not (cuda and find_spec("xformers")):
         why = "it is not installed" if find_spec("xformers") is None else "it needs an NVIDIA card"
         yield Obstacle(
@@ -89,4 +93,8 @@ def _problem(key: str, asked: str, why: str, instead: str) -> Problem:
 
 
 def _words(changes: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in changes.items() if value is not False)
+    return ", ".join(
+        f"{key}={' '.join(value) if isinstance(value, list) else value}"
+        for key, value in changes.items()
+        if value is not False
+    )

@@ -134,7 +134,7 @@ def restore(
     method.load(state.weights)
     fresh = [dict(group) for group in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(state.optimizer["optimizer"])
+        optimizers.load_memory(optimizer, state.optimizer["optimizer"])
     except (ValueError, KeyError) as error:
         raise InputError(
             "the optimizer's memory in the restore point does not fit",

@@ -69,6 +69,8 @@ class Session:
     """None without pictures held out."""
     ema: Ema | None = None
     idle: IdleWatch = field(default_factory=IdleWatch)
+    cached_text: frozenset[str] = frozenset()
+    """Text encoders that ran before the first step."""
     identity: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What restore points remember besides weights: see ``differences``."""
 
@@ -96,23 +98,21 @@ class Session:
 
         ``rules``: other ones than those of training.
         """
-        device, rules = self.device, rules or self.noise
+        device, drawn, rules = self.device, rules is None, rules or self.noise
         latents = self.latents(batch)
         noise = draw_noise(rules, batch.keys, latents)
         timesteps = draw_timesteps(rules, batch.keys)
-        tokens = None
-        if batch.text is None:
-            length = self.settings.model.max_token_length
-            tokens = {
-                name: ids.to(device) for name, ids in self.model.tokenize(batch.captions, length).items()
-            }
+        ids = self.model.tokenize(batch.captions, self.settings.model.max_token_length)
+        tokens = {name: row.to(device) for name, row in ids.items() if name not in self.cached_text}
+        draws = self.model.training_draws(self.seed, batch.keys) if drawn else {}
         return StepInputs(
             latents=latents,
             noise=noise.to(device),
             input_noise=draw_input_noise(rules, batch.keys, noise).to(device),
             timesteps=timesteps.to(device),
             loss_weights=batch.loss_weights.to(device),
-            tokens=tokens,
+            tokens=tokens or None,
+            draws={name: value.to(device) for name, value in draws.items()},
             text=None if batch.text is None else {k: v.to(device) for k, v in batch.text.items()},
             masks=None if batch.masks is None else batch.masks.to(device),
             sizes=Sizes(batch.sizes.original, batch.sizes.crop, batch.sizes.target),

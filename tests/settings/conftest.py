@@ -10,6 +10,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "dim_from_weights": {"network_weights": "lora.safetensors"},
     "adaptive_noise_scale": {"noise_offset": 0.1},
     "base_weights_multiplier": {"base_weights": ["a.safetensors", "b.safetensors"]},
+    "lr_scheduler_args": {"lr_scheduler": "polynomial"},
     "scale_v_pred_loss_like_noise_pred": {"v_parameterization": True},
 }
 """Options that a rule allows only together with others."""
@@ -33,6 +34,8 @@ def other_value(declared: Declared) -> Any:
         "optimizer_args": ["weight_decay=0.05", "betas=.9,.99"],
         "output_name": "Mein Größter_1",
         "face_crop_aug_range": "2,4.5",
+        "lr_scheduler_type": "CosineAnnealingLR",
+        "lr_scheduler_args": ["lr_end=1e-6"],
     }
     by_kind = {"text": 'two lines\n"quoted" \\ 日本語 $HOME', "resolution": "512,768", "steps": 0.1}
     return special.get(declared.key) or by_kind[declared.kind]

@@ -50,6 +50,45 @@ def test_defaults_lack_only_model_and_pictures() -> None:
             {"optimizer_type": "AdaFactor", "optimizer_args": ["relative_step=False", "warmup_init=True"]},
             "warmup_init=True needs relative_step=True",
         ),
+        (
+            {"optimizer_type": "Prodigy", "unet_lr": 1, "text_encoder_lr": 0.5},
+            "Prodigy takes one learning rate for all parts; unet_lr and text_encoder_lr differ",
+        ),
+        (
+            {"optimizer_type": "DAdaptAdam", "learning_rate": 1, "unet_lr": 0.5},
+            "one learning rate for all parts",
+        ),
+        ({"optimizer_type": "DAdaptation", "learning_rate": 1, "text_encoder_lr": 0.5}, "for all parts"),
+        ({"optimizer_type": "Prodigy", "learning_rate": 1, "loraplus_lr_ratio": 16}, "no LoRA+ ratios"),
+        (
+            {
+                "optimizer_type": "DAdaptSGD",
+                "learning_rate": 1,
+                "lr_scheduler": "cosine",
+                "lr_warmup_steps": 1,
+            },
+            "DAdaptSGD cannot warm up",
+        ),
+        ({"lr_scheduler": "adafactor"}, "needs AdaFactor with relative_step=True; the optimizer is AdamW"),
+        (
+            {
+                "lr_scheduler": "adafactor",
+                "optimizer_type": "AdaFactor",
+                "optimizer_args": ["relative_step=False"],
+            },
+            "needs AdaFactor with relative_step=True",
+        ),
+        ({"lr_scheduler": "piecewise_constant"}, "piecewise_constant needs step_rules"),
+        ({"lr_scheduler": "cosine_with_min_lr"}, "cosine_with_min_lr needs the lowest rate"),
+        (
+            {
+                "lr_scheduler": "cosine_with_min_lr",
+                "lr_scheduler_min_lr_ratio": 0.1,
+                "lr_scheduler_args": ["min_lr=1e-6"],
+            },
+            "the lowest rate is given twice",
+        ),
+        ({"optimizer_type": "AdamWScheduleFree", "ema_decay": 0.99}, "averages the weights already"),
         ({"output_name": "a/b"}, "output_name: 'a/b' must be a name without folders"),
         ({"output_name": "..\\b"}, "must be a name without folders"),
         ({"output_name": ".."}, "cannot be a file name"),
@@ -105,6 +144,32 @@ def test_masks_need_a_source_when_a_run_starts() -> None:
         ({"text_encoder_lr": 0}, "the text encoder has a learning rate of 0: this part will not be trained"),
         ({"lr_warmup_steps": 100}, "the schedule 'constant' has no warm-up"),
         ({"optimizer_type": "AdaFactor"}, "AdaFactor sets the rate itself"),
+        (
+            {"optimizer_type": "AdaFactor", "optimizer_args": ["relative_step=False"]},
+            "those that start at 0 learn slowly",
+        ),
+        ({"optimizer_type": "Prodigy"}, "Prodigy finds its step size by itself; learning_rate 2e-06"),
+        (
+            {"optimizer_type": "prodigyopt.Prodigy", "learning_rate": 0.05},
+            "Prodigy finds its step size by itself",
+        ),
+        ({"optimizer_type": "RAdamScheduleFree", "lr_scheduler": "cosine"}, "the schedule is not used"),
+        (
+            {"optimizer_type": "AdamWScheduleFree", "lr_warmup_steps": 10},
+            "lr_warmup_steps has no effect with AdamWScheduleFree",
+        ),
+        ({"lr_scheduler_type": "StepLR", "lr_scheduler": "cosine"}, "lr_scheduler cosine is not used"),
+        ({"lr_scheduler_type": "StepLR", "lr_warmup_steps": 10}, "StepLR does not know it"),
+        ({"lr_scheduler": "warmup_stable_decay"}, "never decays, as lr_decay_steps is 0"),
+        (
+            {
+                "lr_scheduler": "piecewise_constant",
+                "lr_scheduler_args": ["step_rules=1:10,0.5"],
+                "lr_warmup_steps": 5,
+            },
+            "'piecewise_constant' has no warm-up",
+        ),
+        ({"lr_scheduler_power": 2}, "lr_scheduler_power only counts with lr_scheduler = polynomial"),
         (
             {"dataset_config": "d.toml", "train_data_dir": "p"},
             "train_data_dir, reg_data_dir and in_json are not used",
@@ -168,6 +233,22 @@ def test_changes_that_follow_are_made_told_and_final(values: dict[str, Any], cha
 
 def test_rates_that_adafactor_sets_itself_may_be_large() -> None:
     assert verdict(optimizer_type="AdaFactor", learning_rate=5).errors == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"learning_rate": 1.5},
+        {"unet_lr": 1, "text_encoder_lr": 1},
+        {"learning_rate": 1, "text_encoder_lr": 0},
+        {"unet_lr": 1, "text_encoder_lr": 0.5, "network_train_unet_only": True},
+        {"unet_lr": 1, "learning_rate": 0.3, "cache_text_encoder_outputs": True},
+    ],
+)
+def test_rates_that_suit_prodigy(values: dict[str, Any]) -> None:
+    found = verdict(optimizer_type="Prodigy", **values)
+    assert found.errors == []
+    assert "finds its step size" not in told(found.notes)
 
 
 def test_rules_name_options_and_have_texts_that_can_be_filled() -> None:

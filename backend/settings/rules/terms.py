@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from backend.settings.optimizers import names_where
+
 LR_ZERO = ("learning_rate", "=", 0)
 UNET_OFF = (
     "any",
@@ -19,6 +21,10 @@ BOTH_ONLY = ("all", ("network_train_unet_only", "set"), ("network_train_text_enc
 ADAFACTOR = ("optimizer_type", "=", "AdaFactor")
 OWN_RATE = ("all", ADAFACTOR, ("not", ("optimizer_args.relative_step", "=", False)))
 """Adafactor with relative steps, its default, sets the learning rate itself."""
+SCHEDULE_FREE = ("optimizer_type", "contains", "schedulefree")
+FINDS_RATE = ("any", *(("optimizer_type", "=", name) for name in names_where(finds_rate=True)))
+ONE_RATE = ("any", *(("optimizer_type", "=", name) for name in names_where(one_rate=True)))
+OTHER_CLASS = ("lr_scheduler_type", "set")
 HAS_PROMPTS = ("any", ("sample_prompts", "set"), ("sample_prompt_text", "set"))
 SAMPLES = (
     "any",
