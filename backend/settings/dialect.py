@@ -27,10 +27,7 @@ RENAMED: Mapping[str, tuple[str, Any]] = {
 
 NEEDS_NOTHING: Mapping[str, str] = {
     "cache_info": "folders are read anew each time, which is quick",
-    "dynamo_backend": "it only counts with torch_compile",
-    "highvram": "memory is kept for as long as it is of use",
     "lowram": "model files are read without a second copy in memory",
-    "mem_eff_attn": "PyTorch's own attention is as sparing with memory and always in use",
     "no_token_padding": "it has no effect in sd-scripts either",
     "persistent_data_loader_workers": "the loading threads live as long as the run",
     "save_clip": "what is learned in text encoders is in the network's file",
@@ -48,9 +45,9 @@ _ABSENT = """
     block_lr blockwise_fused_optimizers
     cond_emb_dim conditioning_data_dir
     control_net_lr controlnet_model_name_or_path
-    cpu_offload_checkpointing dataset_class debug_dataset deepspeed diffusers_xformers
-    fp16_master_weights_and_gradients fp8_base fp8_base_unet full_bf16
-    full_fp16 fused_backward_pass fused_optimizer_groups huggingface_path_in_repo
+    dataset_class debug_dataset deepspeed diffusers_xformers
+    fp16_master_weights_and_gradients
+    fused_optimizer_groups huggingface_path_in_repo
     huggingface_repo_id huggingface_repo_type huggingface_repo_visibility huggingface_token
     init_word learning_rate_te learning_rate_te1
     learning_rate_te2 learning_rate_te3
@@ -59,7 +56,7 @@ _ABSENT = """
     resume_from_huggingface
     save_state_to_huggingface
     stop_text_encoder_training
-    token_string torch_compile train_text_encoder
+    token_string train_text_encoder
     use_object_template use_safetensors use_style_template
     weights zero3_init_flag
     zero3_save_16bit_model
@@ -221,7 +218,8 @@ def _unpack(result: Translated, value: Any, place: str) -> None:
         key, equals, text = (part.strip() for part in item.partition("="))
         key = ARGUMENT_NAMES.get(key, key)
         text = ALGO_NAMES.get(text, text) if key == "algo" else text
-        if (equals and text.lower() in ("", "none")) or key in IDLE_ARGUMENTS:
+        empty = "" if key in NONE_IS_A_VALUE else "none"
+        if (equals and text.lower() in ("", empty)) or key in IDLE_ARGUMENTS:
             continue
         if not equals:
             result.problems.append(_not_a_pair("network_args", item, place))
@@ -244,6 +242,8 @@ ALGO_NAMES: Mapping[str, str] = {"lora": "locon", "oft": "diag-oft"}
 """Other names of LyCORIS' kinds."""
 IDLE_ARGUMENTS = frozenset({"verbose"})
 """Arguments that only make sd-scripts' log longer; ``list_modules`` tells what they would."""
+NONE_IS_A_VALUE = frozenset({"train_block_indices"})
+"""Arguments whose value "none" is not the same as leaving them out."""
 MODULE_NAMES: Mapping[str, str] = {"networks.lora_sd3": "networks.lora"}
 """Network modules that are one here: the layers follow from the model."""
 

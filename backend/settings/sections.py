@@ -257,6 +257,9 @@ class ScheduleSettings(Section):
     seed: int | None = option(None, "Seed", "The same seed gives the same result. When empty one is drawn, shown and kept.", ge=0, le=2**63 - 1)
 
 
+_HELD: _Shown = (("diff_output_preservation", (True,)),)
+
+
 class LossSettings(Section):
     """What counts as an error, and the noise."""
 
@@ -286,6 +289,10 @@ class LossSettings(Section):
     max_timestep: int = option(1000, "Highest timestep", "Noise levels from here on are not trained.", ge=1, le=1000, level="expert")
     masked_loss: bool = option(False, "Masked loss", "Use mask pictures of a dataset file (conditioning_data_dir) to weigh the loss.")
     masked_loss_normalize: bool = option(False, "Mean over the mask", "A picture with a small mask counts as much as one with a large one. Off: as much less as its mask is smaller, as in sd-scripts.", level="expert")
+    diff_output_preservation: bool = option(False, "Preserve the class", "While the subject is learnt, the class (dog of 'sks dog') is held to what the base model shows, without regularisation pictures. A step takes more than twice the time, and more memory.")
+    diff_output_preservation_class: str | None = option(None, "Class to preserve", "The words that take the subject's place in captions, such as dog.", show_if=_HELD, per_run=True)
+    diff_output_preservation_trigger: str | None = option(None, "Words of the subject", "What is replaced in captions, such as sks dog. Empty: the words of the folder's name (class_tokens).", show_if=_HELD, per_run=True)
+    diff_output_preservation_multiplier: float = option(1.0, "How strongly", "How much it counts beside the lesson.", ge=0, le=1000, show_if=_HELD)
     prior_loss_weight: float = option(1.0, "Weight of regularisation pictures", "How much they count beside the subject's.", ge=0, le=1000)
 
 
@@ -295,10 +302,25 @@ class PrecisionSettings(Section):
     title = "Precision and memory"
 
     mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.")
+    full_fp16: bool = option(False, "Everything in fp16", "Trained weights and gradients in fp16 as well: less memory, less exact. Needs fp16 as precision.", level="expert")
+    full_bf16: bool = option(False, "Everything in bf16", "Trained weights and gradients in bf16 as well: less memory, less exact. Needs bf16 as precision.", level="expert")
+    fp8_base: bool = option(False, "Base model in 8 bits", "Keeps the weights of the base model in 8 bits, half the memory of fp16, and computes in the precision above.", level="expert")
+    fp8_base_unet: bool = option(False, "... but not its text encoder", "Only the U-Net or transformer in 8 bits.", level="expert")
     gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.", resume="safe")
+    cpu_offload_checkpointing: bool = option(False, "... in the computer's memory", "What checkpointing keeps waits outside the card: less memory of the card, slower.", level="expert", resume="safe", show_if=(("gradient_checkpointing", (True,)),))
+    fused_backward_pass: bool = option(False, "Step while going back", "Each weight is changed as soon as its gradient is there, so that gradients are never all in memory. AdaFactor only, without accumulation.", level="expert", resume="changes",
+        note="Gradient clipping looks at each weight alone then, as in sd-scripts.")  # fmt: skip
+    mem_eff_attn: bool = option(False, "Attention in parts", "Computes attention for a part of the picture at a time: less memory on cards for which PyTorch has no sparing kernel, slower on others.", level="expert", resume="changes")
     xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", families=_DIFFUSION, level="expert", resume="changes")
     sdpa: bool = option(False, "PyTorch attention", "PyTorch's own fast attention. It is always used unless xformers is asked for.", level="expert", resume="safe")
-    no_half_vae: bool = option(False, "VAE in full precision", "For VAEs that give black pictures in half precision.")
+    no_half_vae: bool = option(False, "VAE in full precision", "For VAEs that give black pictures in half precision. One that overflows goes into full precision by itself.")
+    highvram: bool = option(False, "Keep all on the card", "VAE and text encoders stay on the card though steps do not need them: samples start sooner.", level="expert", resume="safe")
+    torch_compile: bool = option(False, "Compile", "Has PyTorch compile the U-Net or transformer: the first steps take minutes, later ones less time. Not for short runs.", level="expert", resume="changes")
+    dynamo_backend: str = option("inductor", "Compiler", "What compiles; inductor makes real speed, eager and aot_eager are for finding faults.", level="expert", resume="changes",
+        choices=("eager", "aot_eager", "inductor", "aot_ts_nvfuser", "nvprims_nvfuser", "cudagraphs", "ofi", "fx2trt", "onnxrt", "tensort", "ipex", "tvm"))  # fmt: skip
+    dynamo_mode: Literal["default", "reduce-overhead", "max-autotune"] = option("default", "Compiler's mode", "More effort when compiling for more speed afterwards; for inductor.", level="expert", resume="changes", show_if=(("torch_compile", (True,)), ("dynamo_backend", ("inductor",))))
+    dynamo_use_fullgraph: bool = option(False, "Compile in one piece", "Fails where the model cannot be compiled as a whole.", level="expert", resume="changes", show_if=(("torch_compile", (True,)),))
+    dynamo_use_dynamic: bool = option(False, "Compile for all sizes", "One compilation for all bucket sizes instead of one each.", level="expert", resume="changes", show_if=(("torch_compile", (True,)),))
     allow_fallback: bool = option(False, "Use replacements", "When this machine cannot do what is asked (8-bit optimizer, xformers, fp16), use the replacement and say so, instead of stopping.", resume="safe")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from backend.errors import EnvironmentFault, InputError, Problem
 from backend.settings.declare import SECTIONS, declarations
 from backend.settings.paths import missing
+from backend.settings.secrets import is_secret, without_secrets
 from backend.settings.settings import Settings, read_values
 from backend.wholefile import replacing
 
@@ -54,7 +55,7 @@ def read_toml_with_notes(path: Path | str) -> tuple[Settings, list[Problem]]:
 
 
 def write_toml(settings: Settings, path: Path | str) -> None:
-    """Write what differs from the defaults. The old file stays until the new one is whole.
+    """Write what differs from the defaults, without secrets. The old file stays until the new one is whole.
 
     Raises:
         EnvironmentFault: the file cannot be written.
@@ -63,13 +64,13 @@ def write_toml(settings: Settings, path: Path | str) -> None:
 
 
 def to_toml(settings: Settings, header: Mapping[str, str] | None = None) -> str:
-    """What differs from the defaults as TOML, a table per section, each key with its help."""
+    """What differs from the defaults as TOML, a table per section, each key with its help; no secrets."""
     import tomlkit
 
     document = tomlkit.document()
     if header:
         document[HEADER] = dict(header)
-    changed = settings.changed()
+    changed = {key: value for key, value in settings.changed().items() if not is_secret(key)}
     for section in SECTIONS:
         keys = [key for key in changed if declarations()[key].section == section]
         if not keys:
@@ -93,7 +94,7 @@ def write_checked(path: Path, text: str, settings: Settings) -> None:
         with replacing(path) as new:
             new.file.write(text.encode("utf-8"))
             new.settle()
-            assert read_toml(new.path) == settings, "settings do not read back as they were written"
+            assert read_toml(new.path) == without_secrets(settings), "settings do not read back as they were written"
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write to {path} ({error.strerror})", next="choose another folder"

@@ -17,6 +17,7 @@ from backend.errors import InputError, Problem
 from backend.settings import Settings
 from backend.settings.declare import declarations
 from backend.settings.option import ResumeEffect
+from backend.settings.secrets import shareable
 from backend.settings.settings import DEFAULTS
 from backend.weights.hashes import legacy_hash
 
@@ -113,12 +114,7 @@ def _some(ids: set[str], word: str) -> str:
 
 def _public(settings: Settings) -> dict[str, Any]:
     """Changed settings without secrets; of paths the last part."""
-    found: dict[str, Any] = {}
-    for key, value in settings.changed().items():
-        info = declarations()[key].info
-        if not info.secret:
-            found[key] = Path(value).name if info.path and value else value
-    return found
+    return shareable(settings.changed())
 
 
 def _dataset(plan: DatasetPlan) -> list[dict[str, Any]]:

@@ -12,11 +12,13 @@ from backend import settings as settings_package
 from backend.data.plan import build_plan
 from backend.data.types import DatasetPlan
 from backend.errors import AtelierError, InputError, Problem
-from backend.families import FAMILIES
+from backend.families import FAMILIES, default_resolution
 from backend.settings import Settings
 from backend.system.identify import ModelFile, identify, require_base
 from backend.train.checkpoints import seed_of
+from backend.train.family_rules import require_sizes, require_suited
 from backend.train.modelspec import thumbnail
+from backend.train.tracking import check_trackers
 
 T = TypeVar("T")
 
@@ -40,12 +42,17 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     verdict = settings_package.check(settings)
     settings, problems, notes = verdict.settings, list(verdict.errors), list(verdict.notes)
     problems += settings_package.check_files(settings)
+    check_trackers(settings)
     known = any(problem.key == "pretrained_model_name_or_path" for problem in problems)
     base = None if known else _collect(problems, lambda: _base(settings))
     _collect(problems, lambda: _start_weights(settings, base))
+    if base is not None:
+        notes += _collect(problems, lambda: require_suited(settings, base)) or []
     _collect(problems, lambda: _thumbnail(settings))
-    size = FAMILIES[base.family].default_resolution if base else 512
+    size = default_resolution(base, settings.model.v_parameterization) if base else 512
     plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))
+    if base is not None and plan is not None:
+        _collect(problems, lambda: require_sizes(plan, base))
     if problems or base is None or plan is None:
         raise InputError(_once(problems))
     return Prepared(with_seed(settings), plan, base, (*notes, *plan.notes))

@@ -27,7 +27,8 @@ OPTIONS = [one for one in declarations().values() if one.key != "network_args"]
 """``network_args`` never keeps a value: its items move into their own options."""
 
 
-CHANGEABLE = [one for one in OPTIONS if len(one.choices) != 1]
+CHANGEABLE = [one for one in OPTIONS if len(one.choices) != 1 and not one.info.secret]
+"""Secrets are not written: see ``test_secrets``."""
 
 
 @pytest.mark.parametrize("declared", CHANGEABLE, ids=lambda one: one.key)
@@ -118,7 +119,7 @@ def test_all_wrong_values_are_told_at_once() -> None:
 def test_the_schema_is_small_plain_and_always_the_same() -> None:
     text = json.dumps(schema())
     assert text == json.dumps(schema())
-    assert len(text) < 90_000
+    assert len(text) < 130_000
     groups = schema()["groups"]
     assert [option["key"] for group in groups for option in group["options"]] == list(declarations())
     by_key = {option["key"]: option for group in groups for option in group["options"]}

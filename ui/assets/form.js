@@ -8,7 +8,8 @@
 //   onChange(values): called after edits with {key: value} of all that differs from its default
 function makeForm(root, schema, text, onChange) {
   const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
-  const rows = new Map(); // key -> {spec, row, input, value, problem}
+  const OTHER = "\u0000other"; // the choice of an open list that lets one type
+  const rows = new Map(); // key -> {spec, row, input, value, problem, list: the choices while one types}
   let family = null;
   let view = "basic";
   let query = "";
@@ -56,6 +57,7 @@ function makeForm(root, schema, text, onChange) {
   const shown = (spec, value) => (blank(value) ? "" : String(value));
 
   function write(field, value) {
+    if (field.list) chooseAgain(field);
     const { spec, input } = field;
     field.value = value;
     if (spec.kind === "bool") input.checked = Boolean(value);
@@ -106,19 +108,39 @@ function makeForm(root, schema, text, onChange) {
   // ---- drawing ------------------------------------------------------------------------------
   function drawInput(spec) {
     const id = "opt-" + spec.key;
-    const common = { id, name: spec.key, autocomplete: "off", spellcheck: spec.multiline ? null : "false",
+    const common = { id, name: spec.key, autocomplete: spec.secret ? "new-password" : "off", spellcheck: spec.multiline ? null : "false",
       "aria-describedby": `${id}-problem ${id}-help` };
     if (spec.kind === "bool") return make("input", { ...common, type: "checkbox", role: "switch" });
     if (spec.multiline) return make("textarea", { ...common, rows: 3, placeholder: spec.placeholder });
     if (spec.kind === "choice") {
       const select = make("select", { ...common, class: "at-select" });
       if (spec.optional) select.append(make("option", { value: "" }, text("form.automatic")));
-      for (const choice of spec.choices) select.append(make("option", { value: choice }, String(choice)));
+      for (const choice of spec.choices) {
+        const lack = spec.lacks[choice];
+        select.append(make("option", { value: choice, disabled: Boolean(lack) }, lack ? `${choice} (${lack})` : String(choice)));
+      }
+      if (spec.open) select.append(make("option", { value: OTHER }, text("form.other")));
       return select;
     }
     const hint = spec.placeholder ?? (blank(spec.default) ? (spec.optional && isNumber(spec) ? text("form.automatic") : "") : String(spec.default));
-    return make("input", { ...common, type: "text", placeholder: hint,
+    return make("input", { ...common, type: spec.secret ? "password" : "text", placeholder: hint,
       inputmode: isNumber(spec) ? "decimal" : null, list: spec.suggestions.length || spec.path ? id + "-list" : null });
+  }
+
+  // An open list gives place to a text field, and comes back when that is emptied or filled by others.
+  function typeOther(field) {
+    const { id, name } = field.input;
+    const input = make("input", { id, name, type: "text", autocomplete: "off", spellcheck: "false", placeholder: "module.Class", "aria-describedby": field.input.getAttribute("aria-describedby") });
+    field.list = field.input;
+    field.list.replaceWith(input);
+    field.input = input;
+    input.focus();
+  }
+
+  function chooseAgain(field) {
+    field.input.replaceWith(field.list);
+    field.input = field.list;
+    field.list = null;
   }
 
   function drawRow(spec) {
@@ -150,7 +172,7 @@ function makeForm(root, schema, text, onChange) {
   }
 
   // An option says only what differs from these.
-  const plain = { optional: false, unit: "", choices: [], suggestions: [], path: null, show_if: [], families: [], methods: [], note: "", multiline: false };
+  const plain = { optional: false, unit: "", choices: [], open: false, lacks: {}, suggestions: [], path: null, show_if: [], families: [], methods: [], note: "", multiline: false };
   const fill = (group) => (option) => ({ ...plain, ...option, kind: option.type, section: group.id, default: Array.isArray(option.default) ? option.default.join(" ") : option.default });
   const fields = schema.groups.flatMap((group) => group.options.map(fill(group)));
   const byKey = new Map(fields.map((spec) => [spec.key, spec]));
@@ -320,6 +342,7 @@ function makeForm(root, schema, text, onChange) {
     }
     const field = fieldOf(event.target);
     if (!field) return;
+    if (event.target.value === OTHER) return typeOther(field);
     field.value = read(field.spec, field.input);
     field.typed = true;
     if (view === "changed") field.forced = true; // it stays while it is being edited
@@ -332,6 +355,7 @@ function makeForm(root, schema, text, onChange) {
     if (!field || event.target !== field.input) return;
     field.value = read(field.spec, field.input);
     field.typed = true;
+    if (field.list && blank(field.value)) write(field, field.spec.default);
     if (field.spec.path || isNumber(field.spec)) field.input.value = shown(field.spec, field.value);
     complain(field, complaint(field.spec, field.value));
     mark(field);

@@ -12,6 +12,7 @@ from backend.jobs import control, process
 from backend.jobs.runs import Run, find_run, list_runs
 from backend.jobs.state import RunState, state
 from backend.settings import Settings, to_toml
+from backend.settings.secrets import environment_of, public_values
 from backend.system.paths import presets_root
 from ui.bind import command_line, settings_of, wire_values
 from ui.calls import callable_from_page, problem_dicts
@@ -72,7 +73,7 @@ class TrainPage:
 
     def look(self, data: dict[str, Any]) -> dict[str, Any]:
         """Keep the draft and tell what was found."""
-        self.context.drafts.save(FORM, data["values"], preset=data.get("preset") or "")
+        self.context.drafts.save(FORM, public_values(data["values"]), preset=data.get("preset") or "")
         return card(
             self.finder.look(data["values"], again=bool(data.get("again")), files=bool(data.get("files")))
         )
@@ -87,7 +88,7 @@ class TrainPage:
     def start(self, data: dict[str, Any]) -> dict[str, Any]:
         """Check everything, then make a run and start it. A second click finds the first one's run."""
         values = data["values"]
-        self.context.drafts.save(FORM, values, preset=data.get("preset") or "")
+        self.context.drafts.save(FORM, public_values(values), preset=data.get("preset") or "")
         found = self.finder.look(values, again=True, files=True)
         if found.problems:
             return {"problems": problem_dicts(found.problems)}
@@ -96,7 +97,9 @@ class TrainPage:
             for dataset in found.plan.datasets:
                 for subset in dataset.subsets:
                     self.context.allow(subset.image_dir)
-        run = process.create_and_start(self.context.runs, _name(settings), to_toml(settings))
+        run = process.create_and_start(
+            self.context.runs, _name(settings), to_toml(settings), secrets=environment_of(settings)
+        )
         recent = {key: str(values[key]) for key in _REMEMBERED if values.get(key)}
         self.context.drafts.remember(FORM, recent)
         return {"run": run.id, "message": t("train.started"), "recent": self.context.drafts.recent(FORM)}
