@@ -1,4 +1,4 @@
-"""SD 1.x checkpoints with random weights, made from a seed: a small one and helpers for a full one.
+"""Checkpoints with random weights, made from a seed: small ones of each family, helpers for full ones.
 
 They have every tensor of the real thing, and values of a size that keeps pictures finite and lets
 a training move.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +18,37 @@ from torch import Tensor
 
 from backend import keyed
 from backend.families.parts.clip import ClipShape
+from backend.families.parts.loading import Shapes
 from backend.families.parts.unet import UNetShape
 from backend.families.parts.vae import VaeShape
 from backend.families.sd1.layout import original_shapes
+from backend.families.sd2 import layout as sd2
+from backend.families.sdxl import layout as sdxl
 from backend.families.store import Entry, write_tensors
 
 TINY_UNET = UNetShape(widths=(32, 64, 80, 80), context_width=48, norm_groups=16)
 TINY_TEXT = ClipShape(width=48, inner=96, heads=6)
 TINY_VAE = VaeShape(widths=(16, 24, 32, 32), norm_groups=8)
 
+TINY_SD2 = Shapes(
+    UNetShape(widths=(16, 32, 32, 48), heads=(2, 4, 4, 6), context_width=24, norm_groups=8, linear=True),
+    {"text_encoder": ClipShape(width=24, inner=48, layers=3, heads=3, activation="gelu")},
+    TINY_VAE,
+)
+TINY_SDXL = Shapes(
+    UNetShape(
+        widths=(16, 32, 48), depths=(0, 1, 2), middle_depth=2, heads=(2, 4, 6), context_width=40,
+        norm_groups=8, linear=True, label_width=24 + 6 * 256,
+    ),
+    {
+        "text_encoder": ClipShape(width=16, inner=32, layers=3, heads=2),
+        "text_encoder_2": ClipShape(width=24, inner=48, layers=4, heads=3, activation="gelu", projection=24),
+    },
+    replace(TINY_VAE, scaling_factor=0.13025),
+)  # fmt: skip
+
 _RESIDUAL_ENDS = (".out_layers.3.weight", ".proj_out.weight", ".to_out.0.weight", ".ff.net.2.weight",
-                  ".conv2.weight", ".fc2.weight", ".out_proj.weight")  # fmt: skip
+                  ".conv2.weight", ".fc2.weight", ".c_proj.weight", ".out_proj.weight")  # fmt: skip
 _GAINS: Mapping[str, float] = {
     "model.diffusion_model.out.2.weight": 0.5,
     "first_stage_model.decoder.conv_out.weight": 0.5,
@@ -44,6 +65,23 @@ def build_tiny_sd15(path: Path, seed: int = 0) -> None:
     }
     shapes = original_shapes(TINY_UNET, TINY_TEXT, TINY_VAE)
     write_random(path, shapes, torch.float16, seed, {"atelier.components": json.dumps(components)})
+
+
+def build_tiny_sd2(path: Path, seed: int = 0, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a narrow and shallow SD 2.x (fp16, original layout, 4 MB) to ``path``."""
+    shapes = sd2.original_shapes(TINY_SD2.unet, TINY_SD2.texts["text_encoder"], TINY_SD2.vae)
+    components = {"atelier.components": json.dumps(TINY_SD2.components())}
+    write_random(path, shapes, torch.float16, seed, {**components, **(metadata or {})})
+
+
+def build_tiny_sdxl(path: Path, seed: int = 0, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a narrow and shallow SDXL (fp16, original layout, 6 MB, with its 23 blocks) to ``path``."""
+    texts = TINY_SDXL.texts
+    shapes = sdxl.original_shapes(
+        TINY_SDXL.unet, texts["text_encoder"], texts["text_encoder_2"], TINY_SDXL.vae
+    )
+    components = {"atelier.components": json.dumps(TINY_SDXL.components())}
+    write_random(path, shapes, torch.float16, seed, {**components, **(metadata or {})})
 
 
 def write_random(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.system.identify import require_base
+from backend.system.identify import ModelFile, require_base
 
 if TYPE_CHECKING:
     import torch
@@ -25,10 +25,14 @@ class Family:
     title: str
     default_resolution: int
     """Pixels of a side."""
+    v_resolution: int | None = field(default=None, kw_only=True)
+    """... of models that predict v, where it is another."""
     package: str
     """Has ``load(path, *, dtype, device, vae, v_prediction)``; imported when it is needed."""
     own_options: bool = False
     """Its ``load`` takes ``options`` as well."""
+    ignores: frozenset[str] = frozenset()
+    """Options that people write for it although they change nothing: that is noted, not refused."""
     side_multiple: int = 8
     """Sides of training sizes and buckets are multiples of this many pixels."""
 
@@ -37,11 +41,18 @@ FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (
         Family("sd1", "SD 1.x", 512, "backend.families.sd1"),
-        Family("sd2", "SD 2.x", 512, "backend.families.sd2"),
-        Family("sdxl", "SDXL", 1024, "backend.families.sdxl"),
+        Family("sd2", "SD 2.x", 512, "backend.families.sd2", v_resolution=768),
+        Family("sdxl", "SDXL", 1024, "backend.families.sdxl", ignores=frozenset({"clip_skip"})),
         Family("sd3", "SD 3.x", 1024, "backend.families.sd3", own_options=True, side_multiple=16),
     )
 }
+
+
+def default_resolution(base: ModelFile, v_prediction: bool = False) -> int:
+    """Pixels of a side that a base model was made for; ``v_prediction``: it is said to predict v."""
+    family = FAMILIES[base.family]
+    predicts_v = v_prediction or base.prediction == "v"
+    return family.v_resolution or family.default_resolution if predicts_v else family.default_resolution
 
 
 def load(

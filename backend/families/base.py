@@ -160,24 +160,31 @@ class DiffusionModel(ABC):
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> None:
         """Write the model in the family's original single-file layout (safetensors)."""
 
+    def compute_as_sd_scripts(self) -> None:
+        """Do what sd-scripts does where it is known to read this family's files differently from all
+        other programs: for comparing numbers with it, never for training."""
+
     def parts(self) -> dict[str, nn.Module]:
         """Part name -> module: ``unet`` and each text encoder."""
         return {"unet": self.denoiser, **self.text_encoders}
 
-    def enable_gradient_checkpointing(self, enable: bool = True) -> None:
-        """Recompute blocks of denoiser and text encoders in the backward pass: less memory, more time."""
+    def enable_gradient_checkpointing(self, enable: bool = True, parked: bool = False) -> None:
+        """Recompute blocks of denoiser and text encoders in the backward pass: less memory, more time.
+
+        ``parked``: what is kept for that waits in the processor's memory.
+        """
         for part in self.parts().values():
             for module in part.modules():
                 if isinstance(module, Checkpointed):
-                    module.checkpointing = enable
+                    module.checkpointing, module.parked = enable, parked
 
-    def set_attention(self, kind: AttentionKind) -> None:
-        """Who computes the denoiser's attention.
+    def set_attention(self, kind: AttentionKind) -> bool:
+        """Who computes the denoiser's attention; False when this denoiser knows PyTorch's own only.
 
         Raises:
             EnvironmentFault: xformers is asked for but cannot work here.
         """
-        set_attention(self.denoiser, kind)
+        return set_attention(self.denoiser, kind)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DiffusionModel:
         """Move denoiser and text encoders (the VAE is moved by who uses it)."""

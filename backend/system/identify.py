@@ -7,19 +7,18 @@ same build are recognised like the full ones. Widths decide only where names are
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from backend.errors import InputError
-from backend.system import adapters
+from backend.system import adapters, variants
 from backend.system.headers import Header, read_header
+from backend.system.variants import Prediction
 
 Kind = Literal["base", "lora", "vae", "embedding", "controlnet", "lllite", "text_encoder", "unknown"]
 FamilyName = Literal["sd1", "sd2", "sdxl", "sd3", "flux", "unknown"]
-Prediction = Literal["epsilon", "v", "flow"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,9 @@ def _why_not(finding: _Finding) -> str:
     if finding.kind == "unknown":
         return "its tensor names are none that are known here"
     if finding.variant:
-        return f"a model of the kind '{finding.variant}' cannot be trained here, only the plain one"
+        plain = f"a model of the kind '{finding.variant}' cannot be trained here, only the plain one"
+        reason = variants.REASONS.get(finding.variant)
+        return f"{plain}: {reason}" if reason else plain
     if finding.family == "unknown":
         # The weights of a VAE or text encoder fit several families and do not say which.
         return "" if finding.kind in ("vae", "text_encoder") else "its family cannot be told from the file"
@@ -203,9 +204,9 @@ def _find_base(header: Header) -> _Finding | None:
         return _Finding("base", "flux", prediction="flow")
     if f"{prefix}input_blocks.0.0.weight" in names:
         family = _unet_family(header, prefix)
-        details = {**_lacks(names, family), "layout": "original"}
+        details = {**_lacks(names, family), **variants.terminal_snr(names), "layout": "original"}
         variant = _variant(header, prefix) if prefix else "U-Net only"
-        return _Finding("base", family, variant, _prediction(header, family), details)
+        return _Finding("base", family, variant, variants.prediction(header, family), details)
     if "down_blocks.0.resnets.0.conv1.weight" in names and "time_embedding.linear_1.weight" in names:
         return _Finding("base", _diffusers_unet_family(header), "U-Net only", None, {"layout": "diffusers"})
     return _Finding("base") if prefix else None
@@ -261,25 +262,7 @@ def _variant(header: Header, prefix: str) -> str:
     if any(name.startswith("conditioner.embedders.0.model.") for name in names):
         return "refiner"
     shape = _shape(header, f"{prefix}input_blocks.0.0.weight")
-    return _variant_by_channels(shape[1] if len(shape) > 1 else 4)
-
-
-def _variant_by_channels(channels: int) -> str:
-    """What a U-Net reads beside the 4 latent channels."""
-    names = {4: "", 9: "inpainting", 8: "instruct-pix2pix", 5: "depth", 7: "upscaler"}
-    return names.get(channels, f"with {channels} input channels")
-
-
-def _prediction(header: Header, family: FamilyName) -> Prediction | None:
-    """By the file's marks; SD 2.x without one may be either (768 px models predict v)."""
-    said = header.metadata.get("modelspec.prediction_type", "").lower()
-    architecture = header.metadata.get("modelspec.architecture", "").lower()
-    base_version = header.metadata.get("ss_base_model_version", "").lower()
-    if said.startswith("v") or architecture.endswith("-v") or base_version.endswith("_v"):
-        return "v"
-    if "v_pred" in header.tensors:
-        return "v"
-    return None if family == "sd2" and not said else "epsilon"
+    return variants.by_channels(shape[1] if len(shape) > 1 else 4)
 
 
 _PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -381,7 +364,9 @@ def _identify_folder(path: Path) -> ModelFile:
     details = {"layout": "diffusers", **({"lacks": ", ".join(lacks)} if lacks else {})}
     if family == "sd3":
         details["model"] = _sd3_config_model(_read_json(transformer))
-    prediction = _config_prediction(path, family)
+    scheduler = _read_json(path / "scheduler" / "scheduler_config.json")
+    prediction, schedule = variants.of_scheduler(scheduler, family)
+    details |= schedule
     finding = _Finding("base", family, _config_variant(unet, pipeline), prediction, details)
     weights = [file for file in path.glob("*/*") if file.suffix in (".safetensors", ".bin")]
     first = next(
@@ -422,14 +407,4 @@ def _config_variant(unet: Mapping[str, Any], pipeline: str) -> str:
     if "XL" in pipeline and unet.get("projection_class_embeddings_input_dim") == 2560:
         return "refiner"
     channels = unet.get("in_channels", 4)
-    return _variant_by_channels(channels if isinstance(channels, int) else 4)
-
-
-def _config_prediction(path: Path, family: FamilyName) -> Prediction | None:
-    if family in ("sd3", "flux"):
-        return "flow"
-    scheduler = _read_json(path / "scheduler" / "scheduler_config.json")
-    kind = str(scheduler.get("prediction_type", ""))
-    if re.fullmatch(r"v_?prediction", kind):
-        return "v"
-    return None if family == "sd2" and not kind else "epsilon"
+    return variants.by_channels(channels if isinstance(channels, int) else 4)

@@ -1,4 +1,9 @@
-"""One training step on given numbers, for comparing with another trainer."""
+"""One training step on given numbers, for comparing with sd-scripts.
+
+Training and generation compute what a family's own code computes. Where sd-scripts is known to differ
+from that (``DiffusionModel.compute_as_sd_scripts``), the probe does as sd-scripts does, so that the rest
+can be compared to the last digit.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +36,7 @@ def probe(settings: Settings, tensors: Path, captions: Path, use_noisy_latents: 
     texts: list[str] = json.loads(captions.read_text(encoding="utf-8"))["captions"]
     base = Path(settings.model.pretrained_model_name_or_path)
     model = families.load(base, dtype=torch.float32, v_prediction=settings.model.v_parameterization)
+    model.compute_as_sd_scripts()
     method = NetworkMethod(settings, DatasetPlan(()), model, seed=settings.schedule.seed or 0)
     method.start()
     objective = Objective.of(settings.loss, model.alphas_cumprod(), model.prediction == "v")

@@ -12,12 +12,20 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from backend.families.base import AdapterModule, Container, DiffusionModel, Prediction, Source
+from backend.families.base import (
+    AdapterModule,
+    Conditioning,
+    Container,
+    DiffusionModel,
+    Prediction,
+    Source,
+    TokenIds,
+)
 from backend.families.parts.clip import ClipAttention, ClipMlp, ClipTextModel
 from backend.families.parts.layout import Layout, file_shape
 from backend.families.parts.loading import Loaded, Rule, Shapes
 from backend.families.parts.schedule import scaled_linear, zero_terminal
-from backend.families.parts.tokenizer import ClipTokenizer
+from backend.families.parts.tokenizer import ClipTokenizer, weigh_states
 from backend.families.parts.unet import Downsample, Resnet, Transformer, UNet, Upsample
 from backend.families.parts.vae import Vae
 from backend.families.parts.weights import COMPONENTS, Place
@@ -51,6 +59,8 @@ class LatentDiffusion(DiffusionModel):
     rule: ClassVar[Rule]
     text_parts: ClassVar[Mapping[str, str]]
     """Key in ``text_encoders`` -> part of the file."""
+    padding: ClassVar[Mapping[str, int | None]] = {}
+    """Text encoder -> the id after a caption's end, where it is not the end's own."""
 
     def __init__(
         self, loaded: Loaded, prediction: Prediction, source: Source, zero_terminal_snr: bool = False
@@ -62,7 +72,7 @@ class LatentDiffusion(DiffusionModel):
         self.source = source
         self.zero_terminal_snr = zero_terminal_snr
         self._weights = loaded.weights
-        self.tokenizer = ClipTokenizer()
+        self.tokenizers = {key: ClipTokenizer(self.padding.get(key)) for key in self.text_parts}
 
     @property
     def unet(self) -> UNet:
@@ -81,8 +91,21 @@ class LatentDiffusion(DiffusionModel):
         texts = {part: self.text(key).shape for key, part in self.text_parts.items()}
         return Shapes(self.unet.shape, texts, self.autoencoder.shape)
 
+    def tokenize(self, captions: Sequence[str], max_token_length: int | None = None) -> TokenIds:
+        return {key: each.chunks(captions, max_token_length) for key, each in self.tokenizers.items()}
+
     def token_count(self, caption: str) -> int:
-        return len(self.tokenizer.ids(caption))
+        return len(next(iter(self.tokenizers.values())).ids(caption))
+
+    def tokenize_weighted(
+        self, captions: Sequence[str], max_token_length: int | None = None
+    ) -> tuple[TokenIds, Tensor]:
+        found = {k: each.weighted_chunks(captions, max_token_length) for k, each in self.tokenizers.items()}
+        weights = next(weights for _, weights in found.values())
+        return {key: ids for key, (ids, _) in found.items()}, weights
+
+    def weigh_text(self, conditioning: Conditioning, weights: Tensor) -> Conditioning:
+        return {**conditioning, "hidden": weigh_states(conditioning["hidden"], weights)}
 
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
         weight = self.autoencoder.encoder.conv_in.weight

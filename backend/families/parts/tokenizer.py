@@ -25,7 +25,7 @@ class ClipTokenizer:
         return self.bpe.encode(caption, add_special_tokens=False).ids
 
     def chunks(self, captions: Sequence[str], max_token_length: int | None = None) -> Tensor:
-        """Ids (B, chunks, 77), int64: start, 75 ids and the sequence's last id in every chunk.
+        """Ids (B, chunks, 77), int64: start, 75 ids and an end or padding in every chunk.
 
         A caption is cut at ``max_token_length`` tokens, rounded up to whole chunks (None: 75).
         """
@@ -54,11 +54,12 @@ class ClipTokenizer:
         return torch.tensor(ids, dtype=torch.int64), torch.tensor(weights, dtype=torch.float32)
 
     def _chunks(self, ids: list[int], length: int) -> list[list[int]]:
-        inner = [*ids[:length], self.end] if len(ids) < length else ids[:length]
-        inner += [self.padding] * (length - len(inner))
-        last = self.end if len(ids) >= length else self.padding
-        starts = range(0, length, CHUNK)
-        return [[self.start, *inner[start : start + CHUNK], last] for start in starts]
+        kept = ids[:length]
+        return [self._chunk(kept[start : start + CHUNK]) for start in range(0, length, CHUNK)]
+
+    def _chunk(self, ids: list[int]) -> list[int]:
+        """Start, up to 75 ids, an end, and padding: every chunk is a text of its own."""
+        return [self.start, *ids, self.end, *[self.padding] * (CHUNK - len(ids))]
 
     def _id(self, entry: str) -> int:
         found = self.bpe.token_to_id(entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -47,9 +47,6 @@ class StableDiffusion1(LatentDiffusion):
     @property
     def text_encoder(self) -> ClipTextModel:
         return self.text(TEXT)
-
-    def tokenize(self, captions: Sequence[str], max_token_length: int | None = None) -> TokenIds:
-        return {TEXT: self.tokenizer.chunks(captions, max_token_length)}
 
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         """``hidden`` (B, chunks x 75 + 2, D): the states after layer ``-clip_skip`` and the final norm.
