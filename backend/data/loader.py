@@ -167,6 +167,11 @@ class Loader:
         keyed.python(self.seed, "batches", epoch).shuffle(batches)
         return batches
 
+    def encoded(self, texts: Sequence[str], pictures: Sequence[Picture]) -> dict[str, Tensor]:
+        """Cached conditioning of texts that belong to pictures, batch first. Raises RunFault."""
+        assert self.texts is not None, "texts are encoded in the step"
+        return _conditioning(self.texts, texts, pictures)
+
     def posterior_noise(self, batch: Batch, channels: int, scale: int = 8) -> Tensor:
         """(B, C, h, w): the draws with which live encoding gives what the latent cache holds."""
         width, height = batch.pictures[0].geometry.bucket

@@ -76,7 +76,6 @@ HINTS: Mapping[str, str] = {
     "datasets": "this looks like a dataset file: give it as dataset_config",
     "dropout": "write it as network_dropout, outside of network_args",
     "general": "this looks like a dataset file: give it as dataset_config",
-    "num_cpu_threads_per_process": "it belongs to accelerate launch and stands before the script's name",
 }
 """What to do instead, for names that people write often."""
 

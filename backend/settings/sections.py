@@ -317,7 +317,7 @@ class PrecisionSettings(Section):
     highvram: bool = option(False, "Keep all on the card", "VAE and text encoders stay on the card though steps do not need them: samples start sooner.", level="expert", resume="safe")
     torch_compile: bool = option(False, "Compile", "Has PyTorch compile the U-Net or transformer: the first steps take minutes, later ones less time. Not for short runs.", level="expert", resume="changes")
     dynamo_backend: str = option("inductor", "Compiler", "What compiles; inductor makes real speed, eager and aot_eager are for finding faults.", level="expert", resume="changes",
-        choices=("eager", "aot_eager", "inductor", "aot_ts_nvfuser", "nvprims_nvfuser", "cudagraphs", "ofi", "fx2trt", "onnxrt", "tensort", "ipex", "tvm"))  # fmt: skip
+        choices=("no", "eager", "aot_eager", "inductor", "aot_ts_nvfuser", "nvprims_nvfuser", "cudagraphs", "ofi", "fx2trt", "onnxrt", "tensort", "tensorrt", "ipex", "tvm"))  # fmt: skip
     dynamo_mode: Literal["default", "reduce-overhead", "max-autotune"] = option("default", "Compiler's mode", "More effort when compiling for more speed afterwards; for inductor.", level="expert", resume="changes", show_if=(("torch_compile", (True,)), ("dynamo_backend", ("inductor",))))
     dynamo_use_fullgraph: bool = option(False, "Compile in one piece", "Fails where the model cannot be compiled as a whole.", level="expert", resume="changes", show_if=(("torch_compile", (True,)),))
     dynamo_use_dynamic: bool = option(False, "Compile for all sizes", "One compilation for all bucket sizes instead of one each.", level="expert", resume="changes", show_if=(("torch_compile", (True,)),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,21 @@ from backend.train.differences import identity as identity_of
 from backend.train.ema import Ema
 from backend.train.environment import adapt
 from backend.train.flow import flow_times, objective_of
+from backend.train.fused import FusedBackward
 from backend.train.losses import LossTable
-from backend.train.machine import load_base_model, make_accelerator, wrap
+from backend.train.machine import (
+    load_base_model,
+    make_accelerator,
+    settle,
+    shrink,
+    wrap,
+)
 from backend.train.meter import Meter
 from backend.train.methods.base import Adjustable, Method
 from backend.train.methods.network import NetworkMethod
 from backend.train.noise import NoiseRules
 from backend.train.preflight import Prepared
+from backend.train.preservation import Preservation
 from backend.train.provenance import TrainingFacts
 from backend.train.resume import compare, find_state, place, restore
 from backend.train.room import check_space, forecast
@@ -42,6 +51,7 @@ from backend.train.schedules import Schedule, schedule_of
 from backend.train.session import Session
 from backend.train.step import StepModule
 from backend.train.team import ALONE, Team, control_of
+from backend.train.texts import cut_captions
 from backend.train.validation import Validator
 
 if TYPE_CHECKING:
@@ -73,10 +83,16 @@ def build_session(
     model = load_base_model(prepared, settings, accelerator, events)
     method = NetworkMethod(settings, prepared.plan, model, seed)
     _require_adjustable(method, prepared.plan)
+    shrink(settings, model)
     _say(events, method.start())
-    method.trainable.to(accelerator.device)
-    caches = fill_caches(model, prepared.plan, settings, seed, length.steps, Watch(events, control), team)
-    _free_what_is_cached(model, caches)
+    settle(settings, accelerator, method.trainable, model)
+    preservation = Preservation.of(settings.loss, prepared.plan, method)
+    _say(events, cut_captions(model, prepared.plan, settings.model))
+    caches = fill_caches(
+        model, prepared.plan, settings, seed, length.steps, Watch(events, control), team, preservation
+    )
+    if not settings.precision.highvram:
+        _free_what_is_cached(model, caches)
     optimizer, arguments = _optimizer(method, settings)
     facts = _facts(
         prepared, settings, model, accelerator, length, optimizers.describe(optimizer, arguments), started
@@ -87,6 +103,7 @@ def build_session(
         table.load(state.optimizer.get("losses") if team.main else None)
         _load_mean(ema, state)
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
+    fused = _fused(settings, optimizer)
     module, optimizer = wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
     session = Session(
         settings=settings,
@@ -116,6 +133,8 @@ def build_session(
         team=team,
         validator=Validator.of(settings, prepared.plan.validation, caches),
         ema=ema,
+        preservation=preservation,
+        fused=fused,
         identity=identity,
     )
     if team.main:
@@ -193,6 +212,13 @@ def _loader(
     )
 
 
+def _fused(settings: Settings, optimizer: torch.optim.Optimizer) -> FusedBackward | None:
+    """Steps inside the backward pass, when they are asked for."""
+    if not settings.precision.fused_backward_pass:
+        return None
+    return FusedBackward(optimizer, settings.optimizer.max_grad_norm)
+
+
 def _optimizer(method: Method, settings: Settings) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
     section = settings.optimizer
     arguments = optimizers.parse_arguments(section.optimizer_args)
@@ -244,6 +270,7 @@ def _step_module(
         objective.to(accelerator.device),
         settings.model.clip_skip,
         method.trains_text,
+        partial(method.at_strength, 0.0) if isinstance(method, Adjustable) else None,
     )
 
 

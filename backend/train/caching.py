@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,11 @@ from backend.families.parts.vae import Vae
 from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.settings import Settings
+from backend.train.encoding import encode_pictures
+from backend.train.preservation import Preservation
 from backend.train.team import ALONE, Team, exchange, together
+from backend.train.texts import encode as encode_tokens
+from backend.train.texts import tokenize
 
 
 class StopRequested(Exception):
@@ -41,6 +45,8 @@ class Caches:
     latents: LatentCache | None = None
     texts: TextCache | None = None
     caption_variants: int = 1
+    encoders: frozenset[str] = frozenset()
+    """Text encoders whose outputs are in ``texts``."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,11 @@ class Watch:
 
 def fill_caches(
     model: DiffusionModel, plan: DatasetPlan, settings: Settings, seed: int, total_steps: int, watch: Watch,
-    team: Team = ALONE,
+    team: Team = ALONE, preservation: Preservation | None = None,
 ) -> Caches:  # fmt: skip
     """Fill what the settings ask for, for the pictures held out for validation as well.
 
+    With ``preservation``, captions of the class are encoded beside those of the subject.
     The processes of a team do a part each.
 
     Raises:
@@ -79,13 +86,38 @@ def fill_caches(
     variants = 1
     if section.cache_latents or section.cache_latents_to_disk:
         latents = _latents(model, _with_validation(plan), settings, watch, team)
-    if section.cache_text_encoder_outputs or section.cache_text_encoder_outputs_to_disk:
+    encoders = encoders_to_cache(settings, model)
+    if encoders:
         variants = section.caption_variants or default_variants(plan)
         wanted = caption_texts(plan, seed, variants, total_steps)
         if plan.validation is not None:
             wanted += caption_texts(plan.validation, seed_of(plan.validation), 1, 1)
-        texts = _texts(model, wanted, settings, watch, team)
-    return Caches(latents, texts, variants)
+        if preservation is not None:
+            wanted += class_texts(preservation, plan, seed, variants, total_steps)
+        texts = _texts(model, wanted, encoders, settings, watch, team)
+    return Caches(latents, texts, variants, encoders)
+
+
+def encoders_to_cache(settings: Settings, model: DiffusionModel) -> frozenset[str]:
+    """Text encoders whose outputs are kept: all, none, or the optional one alone."""
+    section = settings.caching
+    if section.cache_text_encoder_outputs or section.cache_text_encoder_outputs_to_disk:
+        return frozenset(model.text_encoders)
+    return model.optional_text & model.text_encoders.keys() if settings.sd3.use_t5xxl_cache_only else frozenset()
+
+
+def class_texts(
+    preservation: Preservation, plan: DatasetPlan, seed: int, variants: int, total_steps: int
+) -> list[str]:
+    """Every class caption that a step can ask a text cache for."""
+    found: dict[str, None] = {}
+    for dataset in plan.datasets:
+        for picture in dataset.pictures:
+            alone = DatasetPlan((replace(dataset, pictures=(picture,)),))
+            for text in caption_texts(alone, seed, variants, total_steps):
+                new = preservation.class_caption(picture, text)
+                found |= {} if new is None else {new: None}
+    return list(found)
 
 
 def _with_validation(plan: DatasetPlan) -> DatasetPlan:
@@ -111,8 +143,7 @@ def _latents(
     device = next(model.denoiser.parameters()).device
 
     def encode(pixels: Tensor, noise: Tensor) -> Tensor:
-        with torch.no_grad():
-            return model.encode_images(pixels.to(device), noise.to(device))
+        return encode_pictures(model, pixels.to(device), noise.to(device), watch.events)
 
     tell = watch.progress("caching latents", "pictures")
     threads = max(1, settings.dataset.max_data_loader_n_workers)
@@ -137,19 +168,23 @@ def _npz(model: DiffusionModel) -> NpzCaches:
 
 
 def _texts(
-    model: DiffusionModel, texts: list[str], settings: Settings, watch: Watch, team: Team
-) -> TextCache:
+    model: DiffusionModel, texts: list[str], encoders: frozenset[str], settings: Settings, watch: Watch,
+    team: Team,
+) -> TextCache:  # fmt: skip
     watch.events.emit("phase", name="caching text", title="Encoding captions")
-    identity = "+".join(weights_identity(encoder) for encoder in model.text_encoders.values())
+    found = model.text_encoders.items()
+    identity = "+".join(weights_identity(encoder) for name, encoder in found if name in encoders)
+    identity += model.text_rules() + ("+emphasis" if settings.model.weighted_captions else "")
     store = open_store("texts", identity, disk=settings.caching.cache_text_encoder_outputs_to_disk)
     length, skip = settings.model.max_token_length, settings.model.clip_skip
     cache = TextCache(store, identity, max_token_length=length, clip_skip=skip)
     device = next(model.denoiser.parameters()).device
 
     def encode(batch: Sequence[str]) -> Mapping[str, Tensor]:
-        tokens = {name: ids.to(device) for name, ids in model.tokenize(batch, length).items()}
+        found, weights = tokenize(model, batch, settings.model, device)
+        tokens = {name: row for name, row in found.items() if name in encoders}
         with torch.no_grad():
-            return model.encode_text(tokens, clip_skip=skip)
+            return encode_tokens(model, tokens, weights, skip)
 
     size = settings.caching.text_encoder_batch_size or settings.dataset.train_batch_size
     tell = watch.progress("caching text", "captions")

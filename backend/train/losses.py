@@ -20,6 +20,7 @@ import torch
 
 from backend.data.types import DatasetPlan, Picture
 from backend.jobs.events import Sink
+from backend.train.team import Team
 from backend.wholefile import write_text
 
 BINS = 20
@@ -84,6 +85,12 @@ class LossTable:
             figures = row.visits, f"{row.mean:.6f}", f"{row.relative:.3f}"
             writer.writerow((row.picture.name, str(row.picture.parent), *figures))
         return text.getvalue()
+
+    def collect(self, team: Team) -> None:
+        """Add up what the processes of a training have counted, each for its own pictures."""
+        parts = team.gather((self._counts, self._sums))
+        self._counts = np.sum([counts for counts, _ in parts], axis=0)
+        self._sums = np.sum([sums for _, sums in parts], axis=0)
 
     def state(self) -> dict[str, Any]:
         """What a restore point keeps."""

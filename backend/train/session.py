@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from backend.data.loader import Batch, Loader
-from backend.families.base import DiffusionModel, Sizes
+from backend.families.base import DiffusionModel, Sizes, TokenIds
 from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.settings import Settings
@@ -19,16 +19,20 @@ from backend.settings.length import Length
 from backend.train import optimizers
 from backend.train.checkpoints import Position
 from backend.train.ema import Ema
+from backend.train.encoding import encode_pictures
+from backend.train.fused import FusedBackward
 from backend.train.idle import IdleWatch
 from backend.train.meter import Meter
 from backend.train.methods.base import Adjustable, Method
 from backend.train.noise import NoiseRules, draw_input_noise, draw_noise, draw_timesteps
+from backend.train.preservation import Preservation, is_held
 from backend.train.samples import Sampler
 from backend.train.saver import Saver
 from backend.train.schedule_class import ClassSchedule
 from backend.train.schedules import Schedule
-from backend.train.step import StepInputs, StepModule
+from backend.train.step import ClassText, StepInputs, StepModule
 from backend.train.team import ALONE, SharedControl, Team
+from backend.train.texts import tokenize
 from backend.train.validation import Validator
 
 if TYPE_CHECKING:
@@ -63,11 +67,15 @@ class Session:
     sampler: Sampler
     control: ControlReader
     events: Sink
+    fused: FusedBackward | None = None
+    """Not None when weights are changed inside the backward pass."""
     team: Team = ALONE
     """The processes of this training."""
     validator: Validator | None = None
     """None without pictures held out."""
     ema: Ema | None = None
+    preservation: Preservation | None = None
+    """What is held to the base model beside the lesson."""
     idle: IdleWatch = field(default_factory=IdleWatch)
     cached_text: frozenset[str] = frozenset()
     """Text encoders that ran before the first step."""
@@ -102,8 +110,8 @@ class Session:
         latents = self.latents(batch)
         noise = draw_noise(rules, batch.keys, latents)
         timesteps = draw_timesteps(rules, batch.keys)
-        ids = self.model.tokenize(batch.captions, self.settings.model.max_token_length)
-        tokens = {name: row.to(device) for name, row in ids.items() if name not in self.cached_text}
+        tokens, token_weights = self._tokens(batch.captions)
+        held = [is_held(picture) for picture in batch.pictures]
         draws = self.model.training_draws(self.seed, batch.keys) if drawn else {}
         return StepInputs(
             latents=latents,
@@ -111,12 +119,34 @@ class Session:
             input_noise=draw_input_noise(rules, batch.keys, noise).to(device),
             timesteps=timesteps.to(device),
             loss_weights=batch.loss_weights.to(device),
-            tokens=tokens or None,
+            tokens=tokens,
+            token_weights=token_weights,
+            to_base=torch.tensor(held).to(device) if any(held) else None,
+            class_text=self._class_text(batch),
             draws={name: value.to(device) for name, value in draws.items()},
             text=None if batch.text is None else {k: v.to(device) for k, v in batch.text.items()},
             masks=None if batch.masks is None else batch.masks.to(device),
             sizes=Sizes(batch.sizes.original, batch.sizes.crop, batch.sizes.target),
         )
+
+    def _tokens(self, captions: Sequence[str]) -> tuple[TokenIds | None, torch.Tensor | None]:
+        """Ids for the text encoders that run in the step, None for none, and their emphasis."""
+        if self.cached_text == self.model.text_encoders.keys():
+            return None, None
+        tokens, weights = tokenize(self.model, captions, self.settings.model, self.device)
+        return {name: row for name, row in tokens.items() if name not in self.cached_text}, weights
+
+    def _class_text(self, batch: Batch) -> ClassText | None:
+        """What is held beside the lesson, where the subject is in a caption of the batch."""
+        if self.preservation is None:
+            return None
+        found = self.preservation.of_batch(batch.pictures, batch.captions)
+        if found is None:
+            return None
+        tokens, weights = self._tokens(found.texts)
+        text = None if batch.text is None else self.loader.encoded(found.texts, batch.pictures)
+        text = None if text is None else {name: tensor.to(self.device) for name, tensor in text.items()}
+        return ClassText(torch.tensor(found.shares).to(self.device), tokens, weights, text)
 
     def latents(self, batch: Batch) -> torch.Tensor:
         """Cached latents, or the pictures encoded now; the same numbers either way."""
@@ -124,8 +154,7 @@ class Session:
             return batch.latents.to(self.device)
         assert batch.pixels is not None
         noise = self.loader.posterior_noise(batch, self.model.latent_channels, self.model.scale_factor)
-        with torch.no_grad():
-            return self.model.encode_images(batch.pixels, noise).to(self.device)
+        return encode_pictures(self.model, batch.pixels, noise, self.events).to(self.device)
 
     def wait(self, seconds: float | None = None) -> str:
         """Wait for ``resume`` or ``stop`` and tell which; '' when ``seconds`` pass without either.

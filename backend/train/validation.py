@@ -50,7 +50,8 @@ class Validator:
 
     loader: Loader
     """Of the pictures that are held out; its first epoch is the only one that is used."""
-    noise: NoiseRules
+    seed: int
+    """Of noises and of what is random in captions."""
     every_steps: int | None = None
     every_epochs: int | None = None
     """None: every epoch."""
@@ -73,7 +74,7 @@ class Validator:
         )  # fmt: skip
         return cls(
             loader,
-            NoiseRules.of(settings.loss, seed),
+            seed,
             wanted.validate_every_n_steps,
             wanted.validate_every_n_epochs,
             wanted.max_validation_steps,
@@ -118,16 +119,18 @@ class Validator:
     def _batch(self, session: Session, module: StepModule, batch: Batch) -> Measured:
         """Latents and text are encoded once for all levels; each level has noise of its own."""
         batch = replace(batch, latents=session.latents(batch))
-        levels = levels_of(self.noise)
+        noise = replace(session.noise, seed=self.seed)
+        levels = levels_of(noise)
         text = None
         losses: list[Tensor] = []
         with session.strength(batch):
             for number, timestep in enumerate(levels):
                 visit = replace(batch, keys=tuple((name, number) for name, _ in batch.keys))
-                rules = replace(self.noise, min_timestep=timestep, max_timestep=timestep)
+                rules = replace(noise, min_timestep=timestep, max_timestep=timestep)
                 inputs = session.inputs(visit, rules)
                 text = module.conditioning(inputs) if text is None else text
-                losses.append(module(replace(inputs, tokens=None, text=text)))
+                inputs = replace(inputs, tokens=None, text=text, to_base=None, class_text=None)
+                losses.append(module(inputs))
         return Measured(torch.stack(losses), levels)
 
     def _record(

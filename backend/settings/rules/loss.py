@@ -66,6 +66,14 @@ RULES: tuple[Rule, ...] = (
         key="zero_terminal_snr",
     ),
     Rule(
+        "preserve-what",
+        "error",
+        ("all", ("diff_output_preservation", "set"), ("diff_output_preservation_class", "unset")),
+        "diff_output_preservation needs to know the class",
+        "give diff_output_preservation_class: 'dog' where the subject is 'sks dog'",
+        key="diff_output_preservation_class",
+    ),
+    Rule(
         "mask-mean-idle",
         "note",
         ("all", FOLDERS, ("masked_loss_normalize", "set"), ("masked_loss", "unset"), ("alpha_mask", "unset")),

@@ -1,0 +1,70 @@
+"""From captions to what the denoiser is told, the same in a step and for the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from backend.data.emphasis import plain
+from backend.data.loader import caption_at
+from backend.data.report import count, listing
+from backend.data.tokens import room
+from backend.data.types import DatasetPlan, Picture
+from backend.errors import Problem
+from backend.families.base import Conditioning, DiffusionModel, TokenIds
+from backend.settings.sections import ModelSettings
+
+
+def tokenize(
+    model: DiffusionModel, captions: Sequence[str], settings: ModelSettings, device: torch.device
+) -> tuple[TokenIds, Tensor | None]:
+    """Ids of captions on the device and, with ``weighted_captions``, how much each token counts.
+
+    Raises:
+        InputError: the family has no meaning for emphasis.
+    """
+    weights = None
+    if settings.weighted_captions:
+        tokens, weights = model.tokenize_weighted(captions, settings.max_token_length)
+        weights = weights.to(device)
+    else:
+        tokens = model.tokenize(captions, settings.max_token_length)
+    return {name: ids.to(device) for name, ids in tokens.items()}, weights
+
+
+def encode(
+    model: DiffusionModel, tokens: TokenIds, weights: Tensor | None, clip_skip: int | None
+) -> Conditioning:
+    """Conditioning of tokens, with the emphasis they have. Differentiable as the encoders are."""
+    found = model.encode_text(tokens, clip_skip=clip_skip)
+    return found if weights is None else model.weigh_text(found, weights)
+
+
+def cut_captions(model: DiffusionModel, plan: DatasetPlan, settings: ModelSettings) -> list[Problem]:
+    """A note that names captions of which the end is not read; [] when all fit."""
+    limit = room(settings.max_token_length)
+    names = {
+        p.path.name: None for d in plan.datasets for p in d.pictures if _size(model, p, settings) > limit
+    }
+    if not names:
+        return []
+    longer = "" if limit >= 225 else f" max_token_length {limit + 75} reads more."
+    text = f"{count(len(names), 'caption is', 'captions are')} longer than {limit} tokens and cut there: "
+    return [Problem(f"{text}{listing(names)}.{longer}", key="max_token_length")]
+
+
+def _size(model: DiffusionModel, picture: Picture, settings: ModelSettings) -> int:
+    """Tokens of a picture's caption at its longest: nothing dropped, all tags in."""
+    rules = replace(
+        picture.subset.captions,
+        caption_dropout_rate=0.0,
+        caption_dropout_every_n_epochs=0,
+        caption_tag_dropout_rate=0.0,
+        token_warmup_step=0.0,
+    )
+    whole = replace(picture, subset=replace(picture.subset, captions=rules))
+    text = caption_at(whole, 0, 0, 0, 1, 1)
+    return model.token_count(plain(text) if settings.weighted_captions else text)
