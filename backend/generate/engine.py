@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from backend.errors import InputError
 from backend.families.base import DiffusionModel
 from backend.generate import samplers
-from backend.generate.request import MIN_SIDE, Request, fitted, singles
+from backend.generate.request import DEFAULT_SAMPLER, MIN_SIDE, Request, fitted, singles
 
 OnStep = Callable[[int, int], None]
 """Called with (steps done, steps in all) of the pictures being drawn."""
@@ -82,8 +82,17 @@ def resolve(model: DiffusionModel, request: Request) -> list[Request]:
     if name is None:
         known = ", ".join(samplers.SAMPLERS)
         raise InputError(f"there is no sampler '{request.sampler}'", next=f"Choose one of: {known}.")
-    ready = fitted(replace(request, sampler=name), model.default_resolution, model.scale_factor)
-    return singles(ready.noted(*_cut_notes(model, ready)))
+    sampler = samplers.for_flow(name) if model.prediction == "flow" else name
+    asked = replace(request, sampler=sampler)
+    ready = fitted(asked, model.default_resolution, max(model.scale_factor, model.side_multiple))
+    return singles(ready.noted(*_sampler_notes(name, sampler), *_cut_notes(model, ready)))
+
+
+def _sampler_notes(asked: str, used: str) -> list[str]:
+    """What is said when a sampler is not for the model; the default one is exchanged without a word."""
+    if asked in (used, DEFAULT_SAMPLER):
+        return []
+    return [f"{samplers.SAMPLERS[asked].label} is for models of diffusion; a flow is drawn with Euler"]
 
 
 @torch.no_grad()
@@ -98,18 +107,24 @@ def sample(
     device = _device(model)
     with _evaluating(model), _autocast(model):
         predict = _guided(model, pictures)
-        scheduler = samplers.build(first.sampler, model.alphas_cumprod(), model.prediction, first.steps)
+        scheduler = _scheduler(model, first)
         generators = [torch.Generator().manual_seed(picture.seed or 0) for picture in pictures]
-        latents = _noise(model, first, generators).to(device) * scheduler.init_noise_sigma
+        latents = _noise(model, first, generators).to(device) * samplers.first_sigma(scheduler)
         times = list(scheduler.timesteps)
         for index, time in enumerate(times):
             if should_stop and should_stop():
                 raise Stopped
-            output = predict(scheduler.scale_model_input(latents, time), time)
+            output = predict(samplers.scaled(scheduler, latents, time), time)
             latents = _step(scheduler, output, time, latents, generators)
             if on_step:
                 on_step(math.ceil((index + 1) * first.steps / len(times)), first.steps)
     return latents
+
+
+def _scheduler(model: DiffusionModel, request: Request) -> Any:
+    if model.prediction == "flow":
+        return samplers.build_flow(request.sampler, request.steps)
+    return samplers.build(request.sampler, model.alphas_cumprod(), model.prediction, request.steps)
 
 
 def _step(scheduler: Any, output: Tensor, time: Tensor, latents: Tensor, generators: Any) -> Tensor:

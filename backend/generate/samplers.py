@@ -120,6 +120,40 @@ def build(name: str, alphas_cumprod: torch.Tensor, prediction: str, steps: int) 
     return scheduler
 
 
+FLOW_SHIFT = 3.0
+"""How far noise levels are shifted upwards when a flow is drawn (Esser et al. 2024, section 5.3.2)."""
+FLOW_SAMPLERS: Mapping[str, tuple[str, str]] = {
+    "euler": ("flow_match_euler_discrete", "FlowMatchEulerDiscreteScheduler"),
+    "heun": ("flow_match_heun_discrete", "FlowMatchHeunDiscreteScheduler"),
+}
+"""Samplers that follow a flow: name -> (leaf module, class)."""
+
+
+def for_flow(name: str) -> str:
+    """The sampler with which a flow is drawn when ``name`` is asked for."""
+    return name if name in FLOW_SAMPLERS else "euler"
+
+
+def build_flow(name: str, steps: int, shift: float = FLOW_SHIFT) -> Any:
+    """A scheduler that follows a flow from noise (timestep 1000) to the picture, with its timesteps."""
+    module, cls = FLOW_SAMPLERS[name]
+    found = getattr(importlib.import_module(f"diffusers.schedulers.scheduling_{module}"), cls)
+    scheduler = found(shift=shift)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def scaled(scheduler: Any, latents: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    """Latents as the model is to see them; those of a flow are as they are."""
+    scale = getattr(scheduler, "scale_model_input", None)
+    return latents if scale is None else scale(latents, time)
+
+
+def first_sigma(scheduler: Any) -> float:
+    """What the first noise is multiplied by; 1 for a flow."""
+    return getattr(scheduler, "init_noise_sigma", 1.0)
+
+
 def takes_generator(scheduler: Any) -> bool:
     """True when the scheduler's steps draw noise."""
     return "generator" in inspect.signature(scheduler.step).parameters

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from backend.networks import joint_dialect
+
 # Words of dotted paths that hold an underscore of their own; longer ones first.
 _WORDS = (
     "transformer_blocks", "time_emb_proj", "conv_shortcut", "down_blocks", "layer_norm1", "layer_norm2",
@@ -52,10 +54,11 @@ def is_dotted(names: Iterable[str]) -> bool:
 
 def to_diffusers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """kohya -> diffusers / PEFT. ``alpha / r`` is multiplied into B, as that dialect has no alpha."""
-    found: dict[str, Tensor] = {}
+    joint = joint_dialect.is_joint(weights)
+    found = joint_dialect.to_diffusers(weights) if joint else dict[str, Tensor]()
     for key, down in weights.items():
         name, _, part = key.partition(".")
-        if part != "lora_down.weight":
+        if part != "lora_down.weight" or (joint and name.startswith("lora_unet_")):
             continue
         up, path = weights[f"{name}.lora_up.weight"], dotted(name)
         alpha = weights.get(f"{name}.alpha")
@@ -92,6 +95,7 @@ def normalised(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Newer programs leave ``text_model`` out of a text encoder's names; it is put back.
     """
+    weights = joint_dialect.to_kohya(weights) if joint_dialect.is_peft(weights) else weights
     found = to_kohya(weights) if is_dotted(weights) else dict(weights)
     return {
         re.sub(r"^(lora_te[12]?_)encoder_layers_", r"\1text_model_encoder_layers_", k): t

@@ -22,6 +22,8 @@ from backend.networks.blocks import ARGUMENTS as BLOCK_ARGUMENTS
 from backend.networks.blocks import Blocks
 from backend.networks.common import Adapter, AdapterNetwork, Forward, Pace
 from backend.networks.delta import Factors, delta
+from backend.networks.joint import ARGUMENTS as JOINT_ARGUMENTS
+from backend.networks.joint import Joint
 from backend.networks.kinds.locon import LoCon
 from backend.networks.kinds.scale import rank_stabilised
 from backend.networks.spec import FLAG, NUMBER, WORDS, Reader, read_arguments, refuse
@@ -35,7 +37,13 @@ LORAPLUS: dict[str, Reader] = dict.fromkeys(
     ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio"), NUMBER
 )
 BLOCKS: dict[str, Reader] = {**dict.fromkeys(BLOCK_ARGUMENTS, WORDS), "block_lr_zero_threshold": NUMBER}
-ARGUMENTS: dict[str, Reader] = {**BLOCKS, **LORAPLUS, "dora_wd": FLAG, "use_rslora": FLAG}
+ARGUMENTS: dict[str, Reader] = {
+    **BLOCKS,
+    **JOINT_ARGUMENTS,
+    **LORAPLUS,
+    "dora_wd": FLAG,
+    "use_rslora": FLAG,
+}
 
 
 class LoRA(Adapter):
@@ -76,7 +84,7 @@ class LoRA(Adapter):
     def forward(self, x: Tensor, base: Forward) -> Tensor:
         """Shapes as the base module's; dtype as its output."""
         out = base(x)
-        down, up = self.lora_down.weight, self.lora_up.weight
+        down, up = self.lora_down.weight, self.up()
         if x.dtype != down.dtype and not torch.is_autocast_enabled(x.device.type):
             x = x.to(down.dtype)
         if self.convolution is None:
@@ -86,6 +94,10 @@ class LoRA(Adapter):
             hidden = F.conv2d(x, down, **self.convolution)
             added = F.conv2d(self._dropped(hidden) if self.training else hidden, up)
         return torch.add(out, added.to(out.dtype), alpha=self.strength * self.scale)
+
+    def up(self) -> Tensor:
+        """The up weight as it acts."""
+        return self.lora_up.weight
 
     def weight_delta(self) -> Tensor:
         return delta(Factors(self.lora_down.weight.detach(), self.lora_up.weight.detach(), float(self.alpha)))
@@ -116,6 +128,39 @@ class LoRA(Adapter):
         return hidden
 
 
+class SplitLoRA(LoRA):
+    """Three pairs side by side, each for a third of the outputs: queries, keys, values.
+
+    Held as one pair of three times the rank whose up weight is zero outside of three blocks, with an
+    alpha three times as large, so that every loader of the file applies what was trained.
+    """
+
+    blocks: Tensor
+
+    def __init__(
+        self, base: nn.Module, rank: int, alpha: float, drop: Dropouts, init: torch.Generator | None
+    ) -> None:
+        """``rank`` and ``alpha`` are each of the three's; alpha 0 means the rank."""
+        assert isinstance(base, nn.Linear) and base.out_features % 3 == 0
+        super().__init__(base, rank * 3, float(alpha or rank) * 3, drop, init)
+        third = base.out_features // 3
+        blocks = torch.block_diag(*[torch.ones(third, rank)] * 3)
+        self.register_buffer("blocks", blocks, persistent=False)
+
+    def up(self) -> Tensor:
+        return self.lora_up.weight * self.blocks
+
+    def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        up, outside = tensors.get("lora_up.weight"), self.blocks.cpu() == 0
+        if up is not None and up.shape == outside.shape and bool((up.cpu()[outside] != 0).any()):
+            raise refuse(
+                "the file was trained without split_qkv",
+                why="its queries, keys and values share their ranks",
+                next="leave split_qkv out, or start from another file",
+            )
+        return super().complete(tensors)
+
+
 def create(modules: Iterable[Attachable], spec: NetworkSpec, *, seed: int = 0) -> AdapterNetwork:
     """A new LoRA on ``modules``, without effect until trained (up is zero).
 
@@ -134,11 +179,17 @@ def create(modules: Iterable[Attachable], spec: NetworkSpec, *, seed: int = 0) -
             next="use module_dropout",
         )
 
+    if dora and "split_qkv" in own:
+        raise refuse("dora_wd cannot be combined with split_qkv", next="leave one of them out")
+    modules = list(modules)
+    thirds = {id(site.module) for site in modules if "split_qkv" in own and site.name.endswith("_qkv")}
+
     def make(module: nn.Module, rank: int, alpha: float, init: torch.Generator) -> Adapter:
         options = Options(rank=rank, alpha=alpha, drop=drop, dora="output" if dora else "")
         if dora:
             return LoCon(module, options, init, stable)
-        return LoRA(module, rank, rank_stabilised(options, stable), drop, init)
+        kind = SplitLoRA if id(module) in thirds else LoRA
+        return kind(module, rank, rank_stabilised(options, stable), drop, init)
 
     return assemble(modules, spec, own, make, seed)
 
@@ -154,13 +205,17 @@ def assemble(
     Raises:
         InputError: arguments for blocks that do not fit the model.
     """
-    chosen = [site for site in modules if site.container in _TARGETS]
+    modules = list(modules)
+    joint = Joint.read(own, [site.name for site in modules])
+    chosen = [site for site in modules if site.container in _TARGETS or (joint and joint.names(site.name))]
     blocks = Blocks.read(dict(own), [site.name for site in chosen])
     sites: list[tuple[Attachable, Adapter]] = []
     paces: dict[str, tuple[int, float]] = {}
     for site in chosen:
         block = blocks.table.index(site.name) if blocks else None
         size = _size(site, spec, blocks, block)
+        if joint and site.part == "unet":
+            size = joint.rank(site.name, spec.dim or DEFAULT_DIM), spec.alpha or 0.0
         if size is None or not size[0]:
             continue
         if blocks and blocks.rates and block is not None:

@@ -21,6 +21,8 @@ class Reader:
     """What the text may be, in words."""
     neutral: Any = None
     """The value that asks for nothing: it is read as "not given"."""
+    has_none: bool = False
+    """The word "none" is a value, not "not given"."""
 
 
 def _share(text: str) -> float:
@@ -88,7 +90,7 @@ def read_arguments(
     found: dict[str, Any] = {}
     for name, text in spec.args.items():
         reader = own.get(name) or (_FIELDS.get(name) if name in fields else None)
-        if text.strip().lower() in ("", "none"):
+        if text.strip().lower() in ("", "none") and not (text.strip() and reader and reader.has_none):
             continue
         if reader is None and not (name in _FIELDS and _is_zero(text)):
             problems.append(_unknown(module, name, [*fields, *own]))

@@ -20,6 +20,10 @@ Where = Callable[[str], str]
 
 RENAMED: Mapping[str, tuple[str, Any]] = {
     "caption_extention": ("caption_extension", None),
+    "learning_rate_te": ("text_encoder_lr", None),
+    "learning_rate_te1": ("text_encoder_lr1", None),
+    "learning_rate_te2": ("text_encoder_lr2", None),
+    "learning_rate_te3": ("text_encoder_lr3", None),
     "use_8bit_adam": ("optimizer_type", "AdamW8bit"),
     "use_lion_optimizer": ("optimizer_type", "Lion"),
 }
@@ -49,8 +53,7 @@ _ABSENT = """
     fp16_master_weights_and_gradients
     fused_optimizer_groups huggingface_path_in_repo
     huggingface_repo_id huggingface_repo_type huggingface_repo_visibility huggingface_token
-    init_word learning_rate_te learning_rate_te1
-    learning_rate_te2 learning_rate_te3
+    init_word
     num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
     resume_from_huggingface
@@ -73,6 +76,8 @@ NEUTRAL: Mapping[str, Any] = {
 HINTS: Mapping[str, str] = {
     "conditioning_data_dir": "name it in a subset of a dataset file and give that as dataset_config",
     "config_file": "it has a meaning on the command line only",
+    "output_config": "it has a meaning on the command line only",
+    "dry_run": "it has a meaning on the command line only",
     "datasets": "this looks like a dataset file: give it as dataset_config",
     "dropout": "write it as network_dropout, outside of network_args",
     "general": "this looks like a dataset file: give it as dataset_config",
@@ -116,6 +121,8 @@ ZERO_IS_UNSET: frozenset[str] = frozenset(
     )
 )
 """Options that sd-scripts' users switch off with 0."""
+BELOW_ZERO_IS_UNSET: frozenset[str] = frozenset(("sample_every_n_steps", "sample_every_n_epochs"))
+"""Of these, the ones that sd-scripts switches off with any number below 1."""
 
 
 @dataclass
@@ -135,13 +142,24 @@ def translate(values: Mapping[str, Any], where: Where) -> Translated:
     result = Translated()
     for key, value in values.items():
         if key in declarations() and key != "network_args":
-            _take(result, key, None if key in ZERO_IS_UNSET and _number(value) == 0 else value, where(key))
+            _take(result, key, None if _switched_off(result, key, value, where(key)) else value, where(key))
     for key, value in values.items():
         if key == "network_args":
             _unpack(result, value, where(key))
         elif key not in declarations():
             _foreign(result, key, value, where(key))
     return result
+
+
+def _switched_off(result: Translated, key: str, value: Any, place: str) -> bool:
+    """Whether an option is switched off by a number; below 0, which no trainer counts by, with a note."""
+    number = _number(value)
+    if number is None or key not in ZERO_IS_UNSET:
+        return False
+    below = number < 0 and key in BELOW_ZERO_IS_UNSET
+    if below:
+        result.notes.append(Problem(f"{key} {number:g} counts as not given", where=place, key=key))
+    return number == 0 or below
 
 
 def _foreign(result: Translated, key: str, value: Any, place: str) -> None:
@@ -181,8 +199,17 @@ def _absent(key: str, place: str) -> Problem:
 def _take(result: Translated, key: str, value: Any, place: str) -> None:
     if key == "network_module" and value in MODULE_NAMES:
         value = MODULE_NAMES[value]
+    if key == "text_encoder_lr" and _differ(value):
+        for number, rate in enumerate(value, start=1):
+            _take(result, f"text_encoder_lr{number}", rate, place)
+        return
     result.values[key] = value
     result.where[key] = place
+
+
+def _differ(value: Any) -> bool:
+    """Two or three different rates: one for each text encoder, as sd-scripts takes them."""
+    return isinstance(value, (list, tuple)) and len(value) in (2, 3) and len(set(map(str, value))) > 1
 
 
 def _rename(result: Translated, key: str, value: Any, place: str) -> None:

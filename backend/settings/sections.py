@@ -227,6 +227,9 @@ class OptimizerSettings(Section):
         note="The default is sd-scripts' and is low for a LoRA.")  # fmt: skip
     unet_lr: float | None = option(None, "Learning rate of the U-Net", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
     text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100, several=True)
+    text_encoder_lr1: float | None = option(None, "... of CLIP-L", "Models with several text encoders: the first one's own rate. That of the text encoder when empty; 0 leaves it untrained.", ge=0, le=100, level="expert", families=("sdxl", "sd3"))
+    text_encoder_lr2: float | None = option(None, "... of OpenCLIP-bigG", "The second text encoder's own rate, as above.", ge=0, le=100, level="expert", families=("sdxl", "sd3"))
+    text_encoder_lr3: float | None = option(None, "... of T5", "The third text encoder's own rate, where it is trained at all.", ge=0, le=100, level="expert", families=("sd3",))
     ema_decay: float | None = option(None, "Average the weights (EMA)", "Results and samples are a running mean of the weights, of which this share stays at each step: 0.99 to 0.9999, the more the longer the run. Steadier than the last weights. It begins with less and grows as (1 + n) / (10 + n).", ge=0, lt=1, level="expert")
     ema_start: int = option(0, "Average from step", "Steps before averaging begins.", ge=0, le=100_000_000, unit="steps", level="expert")
     max_grad_norm: float = option(1.0, "Gradient clipping", "Longest gradient allowed; 0 switches it off.", ge=0, le=1e6, level="expert")

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from backend import families
 from backend.families.base import DiffusionModel
 from backend.jobs.events import Sink
 from backend.settings import Settings
+from backend.train.family_rules import load_options
 from backend.train.preflight import Prepared
 from backend.train.step import StepModule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_BASE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+BASE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Precision -> that of the base model's weights."""
 
 
 def make_accelerator(settings: Settings) -> Accelerator:
@@ -54,19 +57,75 @@ def load_base_model(
     )
     model = families.load(
         Path(settings.model.pretrained_model_name_or_path),
-        dtype=_BASE_DTYPES[settings.precision.mixed_precision],
+        dtype=BASE_DTYPES[settings.precision.mixed_precision],
         device=accelerator.device,
         vae=Path(settings.model.vae) if settings.model.vae else None,
         v_prediction=settings.model.v_parameterization,
+        options=load_options(settings, prepared.plan),
     )
+    for note in model.notes:
+        events.emit("note", text=note)
     model.vae.to(accelerator.device)
     if settings.precision.no_half_vae:
         model.vae.to(torch.float32)
-    if settings.precision.xformers:
-        model.set_attention("xformers")
+    _choose_attention(model, settings, events)
     if settings.precision.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+        model.enable_gradient_checkpointing(parked=settings.precision.cpu_offload_checkpointing)
     return model
+
+
+def _choose_attention(model: DiffusionModel, settings: Settings, events: Sink) -> None:
+    wanted = settings.precision
+    kind = "xformers" if wanted.xformers else "sliced" if wanted.mem_eff_attn else None
+    if kind is not None and not model.set_attention(kind):
+        events.emit("note", text=f"{model.family} computes attention by PyTorch's own way in any case")
+
+
+def shrink(settings: Settings, model: DiffusionModel) -> None:
+    """Keep the base model in 8 bits when that is asked for: after merging, before a network is attached."""
+    wanted = settings.precision
+    if not (wanted.fp8_base or wanted.fp8_base_unet):
+        return
+    from backend.families.parts.lowbit import store_in_8_bits
+
+    for name, module in model.parts().items():
+        if name == "unet" or not wanted.fp8_base_unet:
+            store_in_8_bits(module, BASE_DTYPES[wanted.mixed_precision])
+
+
+def settle(settings: Settings, accelerator: Accelerator, trainable: nn.Module, model: DiffusionModel) -> None:
+    """Put what is trained on the device, in half precision when all is to be, and compile the denoiser."""
+    wanted = settings.precision
+    trainable.to(accelerator.device)
+    if wanted.full_fp16 or wanted.full_bf16:
+        for parameter in trainable.parameters():
+            parameter.data = parameter.data.to(BASE_DTYPES[wanted.mixed_precision])
+    if wanted.full_fp16 and accelerator.scaler is not None:
+        _let_unscale_half(accelerator.scaler)
+    if wanted.torch_compile:
+        compile_denoiser(settings, model)
+
+
+def compile_denoiser(settings: Settings, model: DiffusionModel) -> None:
+    """Have PyTorch compile the denoiser, with what is attached to it, at its first pass."""
+    wanted = settings.precision
+    mode = wanted.dynamo_mode if wanted.dynamo_backend == "inductor" else "default"
+    model.denoiser.compile(
+        backend=wanted.dynamo_backend,
+        mode=None if mode == "default" else mode,
+        fullgraph=wanted.dynamo_use_fullgraph,
+        dynamic=True if wanted.dynamo_use_dynamic else None,
+    )
+
+
+def _let_unscale_half(scaler: Any) -> None:
+    """torch's gradient scaler refuses gradients in fp16; training wholly in it is what was asked for."""
+    original = scaler._unscale_grads_
+
+    def unscale(optimizer: Any, inverse: Any, found: Any, allow_fp16: bool) -> Any:
+        return original(optimizer, inverse, found, True)
+
+    scaler._unscale_grads_ = unscale
 
 
 def wrap(

@@ -19,6 +19,7 @@ from backend import keyed
 
 if TYPE_CHECKING:
     from backend.settings.sections import LossSettings
+    from backend.train.flow import FlowTimes
 
 Key = tuple[str, int]
 """(picture id, visit)."""
@@ -38,9 +39,11 @@ class NoiseRules:
     ip_noise_gamma_random_strength: bool = False
     min_timestep: int = 0
     max_timestep: int = 1000
+    flow: FlowTimes | None = None
+    """How timesteps of a flow are drawn; None: of a diffusion."""
 
     @classmethod
-    def of(cls, loss: LossSettings, seed: int) -> NoiseRules:
+    def of(cls, loss: LossSettings, seed: int, flow: FlowTimes | None = None) -> NoiseRules:
         """The rules that the settings ask for."""
         return cls(
             seed,
@@ -53,11 +56,17 @@ class NoiseRules:
             loss.ip_noise_gamma_random_strength,
             loss.min_timestep,
             loss.max_timestep,
+            flow,
         )
 
 
 def draw_timesteps(rules: NoiseRules, keys: Sequence[Key]) -> Tensor:
-    """Uniform whole timesteps in [min_timestep, max_timestep), (B,) int64; equal bounds are a constant."""
+    """Uniform whole timesteps in [min_timestep, max_timestep), (B,) int64; equal bounds are a constant.
+
+    Those of a flow are float32 and need not be uniform.
+    """
+    if rules.flow is not None:
+        return rules.flow.draw(rules.seed, keys, rules.min_timestep, rules.max_timestep)
     bound = max(rules.max_timestep, rules.min_timestep + 1)
 
     def draw(generator: torch.Generator) -> Tensor:

@@ -46,7 +46,7 @@ LARGE35 = Kind(qk_norm=True)
 
 def shapes_of(kind: Kind) -> Shapes:
     transformer = MMDiTShape(
-        width=64, depth=4, heads=4, inner=128, context_width=96, pooled_width=80, grid=24,
+        width=64, depth=4, heads=4, inner=256, context_width=96, pooled_width=80, grid=24,
         qk_norm=kind.qk_norm, dual=kind.dual,
     )  # fmt: skip
     return Shapes(transformer, CLIP_L, CLIP_G, VAE, T5 if kind.t5 else None)

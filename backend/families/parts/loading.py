@@ -4,7 +4,9 @@ put in place."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -232,6 +234,19 @@ def _odd_division(path: Path, what: str, width: int, count: int) -> Problem:
     )
 
 
+_without_weights: ContextVar[bool] = ContextVar("without_weights", default=False)
+
+
+@contextmanager
+def outlines() -> Generator[None, None, None]:
+    """Models that are loaded inside have shapes and names only: on the meta device, nothing is read."""
+    token = _without_weights.set(True)
+    try:
+        yield
+    finally:
+        _without_weights.reset(token)
+
+
 class Filed(Protocol):
     """A tensor in files, however it is stored there."""
 
@@ -262,6 +277,8 @@ def fill(make: Callable[[], Module], weights: WeightTable, part: str, dtype: tor
     places = weights.part(part)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _require_all(weights.path, wanted, places)
+    if _without_weights.get():
+        return module.to(dtype).eval().requires_grad_(False)
     state: dict[str, Tensor] = {}
     broken: list[Problem] = []
     for name, shape in wanted.items():

@@ -40,7 +40,8 @@ class NetworkMethod:
     def __init__(self, settings: Settings, plan: DatasetPlan, model: DiffusionModel, seed: int) -> None:
         self.settings = settings
         self.plan = plan
-        self.rates: Mapping[str, float] = learning_rates(settings, list(model.text_encoders))
+        rates = learning_rates(settings, list(model.text_encoders))
+        self.rates: Mapping[str, float] = rates | dict.fromkeys(_left_alone(settings, model), 0.0)
         wanted = {part for part, rate in self.rates.items() if rate > 0}
         merge_base_weights(settings, model)
         modules = [m for m in (*model.adapter_modules(), *model.further_modules()) if m.part in wanted]
@@ -143,12 +144,26 @@ def learning_rates(settings: Settings, text_parts: list[str]) -> dict[str, float
     """Part -> rate as really used: 0 for parts that are switched off or cached."""
     optimizer, network = settings.optimizer, settings.network
     unet = optimizer.learning_rate if optimizer.unet_lr is None else optimizer.unet_lr
-    text = optimizer.learning_rate if optimizer.text_encoder_lr is None else optimizer.text_encoder_lr
+    texts = text_rates(settings, text_parts)
     if network.network_train_text_encoder_only:
         unet = 0.0
     if network.network_train_unet_only or settings.caching.cache_text_encoder_outputs:
-        text = 0.0
-    return {"unet": unet, **dict.fromkeys(text_parts, text)}
+        texts = dict.fromkeys(text_parts, 0.0)
+    return {"unet": unet, **texts}
+
+
+def text_rates(settings: Settings, text_parts: list[str]) -> dict[str, float]:
+    """Text encoder -> its own rate (``te2``: text_encoder_lr2), that of all, or the learning rate."""
+    optimizer = settings.optimizer
+    common = optimizer.learning_rate if optimizer.text_encoder_lr is None else optimizer.text_encoder_lr
+    values = settings.flat()
+    own = {part: values.get(f"text_encoder_lr{part.removeprefix('te')}") for part in text_parts}
+    return {part: common if rate is None else rate for part, rate in own.items()}
+
+
+def _left_alone(settings: Settings, model: DiffusionModel) -> list[str]:
+    """Text encoders that are only trained when asked for, and were not asked for."""
+    return [] if settings.sd3.train_t5xxl else [name for name in model.text_encoders if name in model.optional_text]
 
 
 def network_spec(settings: Settings) -> NetworkSpec:

@@ -1,0 +1,113 @@
+"""What settings mean for the family of the base model: options that are not for it, sizes it cannot
+have, and what its loader is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from backend.data.types import DatasetPlan
+from backend.errors import InputError, Problem
+from backend.families import FAMILIES
+from backend.families.options import LoadOptions
+from backend.settings import Settings
+from backend.settings.declare import declarations
+from backend.settings.settings import DEFAULTS
+from backend.system.identify import ModelFile
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "float": torch.float32}
+_FLOW = "it is about the noise of diffusion models; this model learns a flow"
+WHY: Mapping[str, str] = {
+    "clip_skip": "its text encoders are always read at the layer that the model was trained with",
+    "max_token_length": "its CLIP encoders read 75 tokens; T5 has t5xxl_max_token_length",
+    "xformers": "its attention is PyTorch's own, which is as fast and as sparing",
+    "use_npz_caches": "only files of SD 1.x, 2.x and SDXL are read",
+    **dict.fromkeys(
+        (
+            "min_snr_gamma", "scale_v_pred_loss_like_noise_pred", "v_pred_like_loss", "v_parameterization",
+            "debiased_estimation_loss", "zero_terminal_snr", "noise_offset", "noise_offset_random_strength",
+            "adaptive_noise_scale", "multires_noise_iterations", "multires_noise_discount", "ip_noise_gamma",
+            "ip_noise_gamma_random_strength",
+        ),
+        _FLOW,
+    ),
+}  # fmt: skip
+"""Option -> why a family that is not among its families has no use for it."""
+
+
+def require_suited(settings: Settings, base: ModelFile) -> list[Problem]:
+    """Refuse options that are set and are not for the base model's family.
+
+    Returns notes of those that may stand although they change nothing.
+
+    Raises:
+        InputError: with all that may not.
+    """
+    values, family = settings.flat(), FAMILIES[base.family]
+    problems = [
+        Problem(
+            f"{key} has no use with {family.title}",
+            why=WHY.get(key, f"it is for {' and '.join(_titles(declared.info.families))}"),
+            next=f"leave {key} out",
+            key=key,
+        )
+        for key, declared in declarations().items()
+        if declared.info.families
+        and base.family not in declared.info.families
+        and values[key] != DEFAULTS[key]
+    ]
+    refused = [problem for problem in problems if problem.key not in family.ignores]
+    if refused:
+        raise InputError(refused)
+    return problems
+
+
+def _titles(families: tuple[str, ...]) -> Iterator[str]:
+    return (FAMILIES[name].title for name in families if name in FAMILIES)
+
+
+def require_sizes(plan: DatasetPlan, base: ModelFile) -> None:
+    """Refuse pictures whose training size the family's model cannot have.
+
+    Raises:
+        InputError: naming the first size.
+    """
+    multiple = FAMILIES[base.family].side_multiple
+    buckets = sorted({size for dataset in plan.datasets for size in dataset.buckets()})
+    odd = [size for size in buckets if size[0] % multiple or size[1] % multiple]
+    if odd:
+        width, height = odd[0]
+        raise InputError(
+            f"training size {width}x{height}: sides must be multiples of {multiple} with {base.title}",
+            next=f"use a resolution and bucket_reso_steps that are multiples of {multiple}, such as 1024 and 64",
+            key="bucket_reso_steps" if len(buckets) > 1 else "resolution",
+        )
+
+
+def load_options(settings: Settings, plan: DatasetPlan) -> LoadOptions:
+    """What the settings tell a loader beside the base model's file."""
+    chosen = settings.sd3
+    return LoadOptions(
+        clip_l=_path(chosen.clip_l),
+        clip_g=_path(chosen.clip_g),
+        t5xxl=_path(chosen.t5xxl),
+        t5xxl_dtype=_DTYPES.get(chosen.t5xxl_dtype or ""),
+        t5xxl_device=chosen.t5xxl_device or None,
+        t5xxl_max_token_length=chosen.t5xxl_max_token_length,
+        apply_lg_attn_mask=chosen.apply_lg_attn_mask,
+        apply_t5_attn_mask=chosen.apply_t5_attn_mask,
+        clip_l_dropout_rate=chosen.clip_l_dropout_rate,
+        clip_g_dropout_rate=chosen.clip_g_dropout_rate,
+        t5_dropout_rate=chosen.t5_dropout_rate,
+        pos_emb_random_crop_rate=chosen.pos_emb_random_crop_rate,
+        enable_scaled_pos_embed=chosen.enable_scaled_pos_embed,
+        sizes=tuple(sorted({dataset.resolution for dataset in plan.datasets})),
+        blocks_to_swap=chosen.blocks_to_swap or 0,
+        mmap=not chosen.disable_mmap_load_safetensors,
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None
