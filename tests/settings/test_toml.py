@@ -52,6 +52,7 @@ def test_a_file_as_kohya_ss_writes_it(file: Path) -> None:
         "cache_latents": True,
         "caption_extension": ".txt",
         "clip_skip": 1,
+        "dynamo_backend": "no",
         "enable_bucket": True,
         "lr_scheduler": "cosine",
         "lr_warmup_steps": 0.1,
@@ -64,8 +65,7 @@ def test_a_file_as_kohya_ss_writes_it(file: Path) -> None:
         "unet_lr": 0.0001,
         "xformers": True,
     }
-    told = "\n".join(note.text() for note in notes)
-    assert "dynamo_backend needs nothing here" in told
+    assert not [note for note in notes if note.key == "dynamo_backend"]
     assert settings.network.network_args == ()
 
 
@@ -164,3 +164,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         write_toml(Settings.from_flat({"seed": 2}), file)
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_sampling_is_switched_off_by_any_number_below_one(file: Path) -> None:
+    file.write_text("sample_every_n_steps = -1\nsample_every_n_epochs = 0\n", encoding="utf-8")
+    settings, notes = read_toml_with_notes(file)
+    assert settings.sampling.sample_every_n_steps is None and settings.sampling.sample_every_n_epochs is None
+    assert [note.what for note in notes] == ["sample_every_n_steps -1 counts as not given"]

@@ -31,6 +31,14 @@ RULES: tuple[Rule, ...] = (
         key="sample_every_n_steps",
     ),
     Rule(
+        "sample-epochs-win",
+        "note",
+        ("all", ("sample_every_n_epochs", "set"), ("sample_every_n_steps", "set")),
+        "sample_every_n_steps is not used, as sample_every_n_epochs is given",
+        "leave one of them out",
+        key="sample_every_n_steps",
+    ),
+    Rule(
         "no-metadata-in-pickles",
         "note",
         ("all", ("save_model_as", "!=", "safetensors"), ("no_metadata", "unset")),
