@@ -53,12 +53,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return found
 
 
-def add_precisions(found: argparse.ArgumentParser, *, merging: bool) -> None:
+def add_precisions(
+    found: argparse.ArgumentParser, *, merging: bool, unset: str = "of the output [float]"
+) -> None:
     """``--save_precision``, and ``--precision`` where sums are made."""
     found.add_argument(
         "--save_precision",
         choices=PRECISIONS,
-        help="of the output [that of --precision]" if merging else "of the output [float]",
+        help="of the output [that of --precision]" if merging else unset,
     )
     if merging:
         found.add_argument(

@@ -174,7 +174,7 @@ def _shape(name: str, shares: Sequence[_Share]) -> tuple[int, ...]:
     """The shape of the weight that all shares are for."""
     shapes: dict[tuple[int, ...], NetworkFile] = {}
     for share in shares:
-        shape = _own_shape(share.parts)
+        shape = own_shape(share.parts)
         if shape is not None:
             shapes.setdefault(tuple(n for n in shape if n != 1), share.file)
             first = shape if len(shapes) == 1 else None
@@ -185,13 +185,14 @@ def _shape(name: str, shares: Sequence[_Share]) -> tuple[int, ...]:
                     why="they were made for different models",
                     next="merge files made for one model",
                 )
-    found = next((shape for shape in map(_own_shape, (share.parts for share in shares)) if shape), None)
+    found = next((shape for shape in map(own_shape, (share.parts for share in shares)) if shape), None)
     if found is None:
         raise InputError(f"{name}: the shape of its weight cannot be told from {shares[0].file.path.name}")
     return found
 
 
-def _own_shape(parts: Parts) -> tuple[int, ...] | None:
+def own_shape(parts: Parts) -> tuple[int, ...] | None:
+    """The shape of the weight that a change is for, from its parts alone; None when they do not tell."""
     if is_pair(parts):
         up, down = parts["lora_up.weight"], parts["lora_down.weight"]
         return (up.shape[0], *down.shape[1:])

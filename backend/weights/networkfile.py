@@ -21,6 +21,7 @@ from backend.networks.files import read_lora
 from backend.system import adapters
 from backend.system.headers import Header, TensorInfo
 from backend.system.identify import FAMILY_FACTS, FamilyName, identify
+from backend.weights.dialects import in_kohya_names
 
 Parts = Mapping[str, Tensor]
 PAIR = frozenset({"lora_down.weight", "lora_up.weight", "alpha"})
@@ -66,7 +67,7 @@ def open_network(path: Path) -> NetworkFile:
         InputError: missing, damaged, or no network; the message says what it is.
     """
     tensors, metadata = read_lora(path)
-    weights = normalised(tensors)
+    weights = normalised(in_kohya_names(tensors))
     kind = kind_of(weights)
     odd = next((name for name in weights if not is_network_weight(name)), None)
     if kind is None or kind in NO_NETWORKS or odd is not None:

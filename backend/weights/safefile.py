@@ -59,13 +59,19 @@ def write_safetensors(
         check_arrived(path, new.path, tensors)
 
 
-def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write ``tensors`` as a pickled ``.ckpt`` or ``.pt``, checked by re-reading. Raises as above."""
+def write_torch(path: Path, tensors: Mapping[str, Tensor], counts: Mapping[str, int] | None = None) -> None:
+    """Write ``tensors`` as a pickled ``.ckpt`` or ``.pt``, checked by re-reading. Raises as above.
+
+    Args:
+        counts: ``epoch`` and ``global_step``: they stand beside the tensors then, which are under
+            ``state_dict``, as in checkpoints of trainers.
+    """
     import torch
 
     check_finite(tensors)
     with writing(path, sum(map(_bytes, tensors.values()))) as new:
-        torch.save({name: tensor.detach().cpu() for name, tensor in tensors.items()}, new.file)
+        content = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+        torch.save(content if counts is None else {"state_dict": content, **counts}, new.file)
         new.settle()
         if _torch_shapes(new.path) != {name: tensor.shape for name, tensor in tensors.items()}:
             raise RunFault(_not_arrived(path))
@@ -187,7 +193,7 @@ def _torch_shapes(path: Path) -> dict[str, torch.Size]:
     import torch
 
     found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return {name: tensor.shape for name, tensor in found.items()}
+    return {name: tensor.shape for name, tensor in found.get("state_dict", found).items()}
 
 
 def _not_arrived(path: Path, detail: str = "") -> Problem:

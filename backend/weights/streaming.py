@@ -67,10 +67,12 @@ def write_planned(
     planned: Sequence[Planned],
     metadata: Mapping[str, str],
     progress: Progress = silent,
+    counts: Mapping[str, int] | None = None,
 ) -> None:
     """Write a safetensors file (or a torch file, by the name's ending), checked for finite values.
 
-    It takes its name when all tensors are on the disk and its header has been read again.
+    It takes its name when all tensors are on the disk and its header has been read again. ``counts``
+    is for torch files: see :func:`backend.weights.safefile.write_torch`.
 
     Raises:
         RunFault: values are not finite, the disk is full, or what arrived is not what was written.
@@ -80,7 +82,7 @@ def write_planned(
     table = {item.name: item for item in planned}
     assert len(table) == len(planned), "a name stands twice"
     if path.suffix != ".safetensors":
-        write_torch(path, {item.name: _whole(item) for item in planned})
+        write_torch(path, {item.name: _whole(item) for item in planned}, counts)
         return
     size = sum(math.prod(item.shape) * item.dtype.itemsize for item in planned)
     with writing(path, size) as new:

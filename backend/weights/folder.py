@@ -1,0 +1,279 @@
+"""Writing a model as a diffusers folder: a folder for each part, with its configuration.
+
+For U-Net models (SD 1.x, 2.x, SDXL). The configurations say what diffusers and transformers need to build the
+parts; the names in them are theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from backend.data import tokens
+from backend.errors import InputError
+from backend.families.parts.clip import ClipShape
+from backend.families.parts.latent import LatentDiffusion
+from backend.families.parts.unet import UNetShape
+from backend.families.parts.vae import VaeShape
+from backend.weights.reading import Rows
+from backend.weights.streaming import Planned, Progress, silent, write_planned
+from backend.wholefile import write_text
+
+_VERSION = "0.32.1"
+"""Of diffusers, whose configurations these are."""
+_SIZES = {"sd1": 64, "sd2": 64, "sdxl": 128}
+"""Side of the latents that a model was made for."""
+
+
+def write_folder(
+    model: LatentDiffusion,
+    path: Path,
+    *,
+    variant: str | None = None,
+    reference: Path | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """Write ``model`` as a diffusers folder; it gets its name when all files are there.
+
+    Args:
+        variant: stands in the files' names (``fp16``).
+        reference: a diffusers folder whose scheduler and tokenizers are taken.
+
+    Returns:
+        The names of the files, relative to the folder.
+
+    Raises:
+        InputError: there is something under ``path``, or ``reference`` is no diffusers folder.
+        RunFault, EnvironmentFault: as for any file.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} is there already", next="choose another name for the folder")
+    if reference is not None and not (reference / "scheduler").is_dir():
+        raise InputError(
+            f"{reference} is no diffusers folder", next="give --reference_model a folder with scheduler"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{secrets.token_hex(6)}.partial")
+    try:
+        partial.mkdir()
+        _write_parts(model, partial, variant, progress)
+        _write_rest(model, partial, reference)
+        if path.is_dir():
+            path.rmdir()
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+def _write_parts(model: LatentDiffusion, folder: Path, variant: str | None, progress: Progress) -> None:
+    texts = {part: model.text_encoders[key] for key, part in model.text_parts.items()}
+    parts: dict[str, nn.Module] = {"unet": model.denoiser, **texts, "vae": model.vae}
+    shapes = model.shapes()
+    configs: dict[str, dict[str, Any]] = {
+        "unet": unet_config(shapes.unet, model.family),
+        **{part: text_config(shape, part) for part, shape in shapes.texts.items()},
+        "vae": vae_config(shapes.vae, model.family),
+    }
+    for part, module in parts.items():
+        stem = "model" if part in texts else "diffusion_pytorch_model"
+        name = f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
+        planned = [_planned(key, tensor) for key, tensor in module.state_dict().items()]
+        write_planned(folder / part / name, planned, {"format": "pt"}, progress)
+        _write_json(folder / part / "config.json", configs[part])
+
+
+def _planned(name: str, tensor: torch.Tensor) -> Planned:
+    def make(rows: Rows | None) -> torch.Tensor:
+        return tensor if rows is None else tensor[rows[0] : rows[1]]
+
+    return Planned(name, tuple(tensor.shape), tensor.dtype, make)
+
+
+def _write_rest(model: LatentDiffusion, folder: Path, reference: Path | None) -> None:
+    tokenizers = ["tokenizer", "tokenizer_2"][: len(model.text_parts)]
+    copied: set[str] = set()
+    for name in ("scheduler", *tokenizers):
+        if reference is not None and (reference / name).is_dir():
+            shutil.copytree(reference / name, folder / name)
+            copied.add(name)
+    if "scheduler" not in copied:
+        _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(model))
+    for name in tokenizers:
+        if name not in copied:
+            _write_tokenizer(folder / name, padding=_padding(model, name))
+    _write_json(folder / "model_index.json", _index(model))
+
+
+def _padding(model: LatentDiffusion, tokenizer: str) -> str:
+    """CLIP-L is padded with the end, OpenCLIP's encoders with their first entry."""
+    return "!" if tokenizer == "tokenizer_2" or model.family == "sd2" else tokens.END
+
+
+def _index(model: LatentDiffusion) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": _VERSION,
+        "scheduler": ["diffusers", scheduler_config(model)["_class_name"]],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+    }
+    if len(model.text_parts) > 1:
+        found |= {
+            "_class_name": "StableDiffusionXLPipeline",
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "force_zeros_for_empty_prompt": True,
+        }
+    else:
+        found |= {"safety_checker": [None, None], "requires_safety_checker": None}
+    return found
+
+
+def scheduler_config(model: LatentDiffusion) -> dict[str, Any]:
+    """The schedule that the model was trained with, as diffusers' DDIM sampler has it."""
+    return {
+        "_class_name": "DDIMScheduler",
+        "_diffusers_version": _VERSION,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000,
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "prediction_type": "v_prediction" if model.prediction == "v" else "epsilon",
+        "rescale_betas_zero_snr": model.zero_terminal_snr,
+        "timestep_spacing": "trailing" if model.zero_terminal_snr else "leading",
+    }
+
+
+def unet_config(shape: UNetShape, family: str) -> dict[str, Any]:
+    """``unet/config.json``."""
+    attends = [depth > 0 for depth in shape.depths]
+    heads = shape.heads if isinstance(shape.heads, int) else list(shape.heads)
+    found: dict[str, Any] = {
+        "_class_name": "UNet2DConditionModel",
+        "_diffusers_version": _VERSION,
+        "sample_size": _SIZES[family],
+        "in_channels": shape.in_channels,
+        "out_channels": shape.out_channels,
+        "center_input_sample": False,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "down_block_types": ["CrossAttnDownBlock2D" if yes else "DownBlock2D" for yes in attends],
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "up_block_types": ["CrossAttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attends)],
+        "only_cross_attention": False,
+        "block_out_channels": list(shape.widths),
+        "layers_per_block": shape.layers,
+        "downsample_padding": 1,
+        "mid_block_scale_factor": 1,
+        "act_fn": "silu",
+        "norm_num_groups": shape.norm_groups,
+        "norm_eps": 1e-05,
+        "cross_attention_dim": shape.context_width,
+        "attention_head_dim": heads,
+        "use_linear_projection": shape.linear,
+        "transformer_layers_per_block": 1,
+    }
+    if shape.label_width:
+        depths = [max(depth, 1) for depth in shape.depths]  # the middle has the last level's
+        found |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": shape.label_width,
+            "transformer_layers_per_block": depths,
+        }
+    return found
+
+
+def text_config(shape: ClipShape, part: str) -> dict[str, Any]:
+    """``config.json`` of a text encoder."""
+    pooled = part == "text_encoder_2"
+    return {
+        "architectures": ["CLIPTextModelWithProjection" if pooled else "CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "hidden_size": shape.width,
+        "intermediate_size": shape.inner,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "hidden_act": shape.activation,
+        "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.positions,
+        "projection_dim": shape.projection or shape.width,
+        "layer_norm_eps": 1e-05,
+        "attention_dropout": 0.0,
+        "initializer_factor": 1.0,
+        "initializer_range": 0.02,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+    }
+
+
+def vae_config(shape: VaeShape, family: str) -> dict[str, Any]:
+    """``vae/config.json``."""
+    levels = len(shape.widths)
+    return {
+        "_class_name": "AutoencoderKL",
+        "_diffusers_version": _VERSION,
+        "act_fn": "silu",
+        "block_out_channels": list(shape.widths),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": shape.latent_channels,
+        "layers_per_block": shape.layers,
+        "norm_num_groups": shape.norm_groups,
+        "sample_size": 1024 if family == "sdxl" else 256,
+        "scaling_factor": shape.scaling_factor,
+        "force_upcast": True,
+        "use_quant_conv": shape.quant,
+        "use_post_quant_conv": shape.quant,
+    }
+
+
+def _write_tokenizer(folder: Path, padding: str) -> None:
+    vocabulary = tokens.bpe().get_vocab()
+    ordered = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+    _write_json(folder / "vocab.json", ordered)
+    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in tokens.merges())]
+    _write_text(folder / "merges.txt", "\n".join(lines) + "\n")
+    special = {
+        "bos_token": tokens.START,
+        "eos_token": tokens.END,
+        "unk_token": tokens.END,
+        "pad_token": padding,
+    }
+    _write_json(folder / "special_tokens_map.json", special)
+    facts: Mapping[str, Any] = {
+        "add_prefix_space": False,
+        "do_lower_case": True,
+        "errors": "replace",
+        "model_max_length": 77,
+        "tokenizer_class": "CLIPTokenizer",
+        **special,
+    }
+    _write_json(folder / "tokenizer_config.json", facts)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
