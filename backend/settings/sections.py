@@ -314,7 +314,7 @@ class PrecisionSettings(Section):
     fused_backward_pass: bool = option(False, "Step while going back", "Each weight is changed as soon as its gradient is there, so that gradients are never all in memory. AdaFactor only, without accumulation.", level="expert", resume="changes",
         note="Gradient clipping looks at each weight alone then, as in sd-scripts.")  # fmt: skip
     mem_eff_attn: bool = option(False, "Attention in parts", "Computes attention for a part of the picture at a time: less memory on cards for which PyTorch has no sparing kernel, slower on others.", level="expert", resume="changes")
-    xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", families=_DIFFUSION, level="expert", resume="changes")
+    xformers: bool = option(False, "xformers attention", "Memory-saving attention of the xformers library, when installed.", level="expert", resume="changes")
     sdpa: bool = option(False, "PyTorch attention", "PyTorch's own fast attention. It is always used unless xformers is asked for.", level="expert", resume="safe")
     no_half_vae: bool = option(False, "VAE in full precision", "For VAEs that give black pictures in half precision. One that overflows goes into full precision by itself.")
     highvram: bool = option(False, "Keep all on the card", "VAE and text encoders stay on the card though steps do not need them: samples start sooner.", level="expert", resume="safe")

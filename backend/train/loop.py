@@ -97,6 +97,8 @@ def micro_step(session: Session, batch: Batch, position: Position, index: int, c
 
 def clip(session: Session) -> Tensor:
     """Shorten gradients that are too long; returns their L2 norm before that, 0-d."""
+    if session.fused is not None:
+        return session.fused.norm()
     parameters = list(session.method.trainable.parameters())
     limit = session.settings.optimizer.max_grad_norm or float("inf")
     if session.accelerator.use_distributed:

@@ -63,6 +63,8 @@ def load_base_model(
         v_prediction=settings.model.v_parameterization,
         options=load_options(settings, prepared.plan),
     )
+    if settings.sd3.blocks_to_swap and accelerator.device.type == "cpu":
+        events.emit("note", text="blocks_to_swap has no effect: the model is in host memory, there is no card")
     for note in model.notes:
         events.emit("note", text=note)
     model.vae.to(accelerator.device)

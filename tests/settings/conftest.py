@@ -12,6 +12,15 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "base_weights_multiplier": {"base_weights": ["a.safetensors", "b.safetensors"]},
     "lr_scheduler_args": {"lr_scheduler": "polynomial"},
     "scale_v_pred_loss_like_noise_pred": {"v_parameterization": True},
+    "full_fp16": {"mixed_precision": "fp16"},
+    "full_bf16": {"mixed_precision": "bf16"},
+    "fp8_base": {"mixed_precision": "bf16"},
+    "fp8_base_unet": {"mixed_precision": "bf16"},
+    "fused_backward_pass": {"optimizer_type": "AdaFactor"},
+    "num_machines": {"num_processes": 32, "main_process_ip": "10.0.0.1", "main_process_port": 29500},
+    "machine_rank": {
+        "num_machines": 32, "num_processes": 64, "main_process_ip": "10.0.0.1", "main_process_port": 29500,
+    },
 }
 """Options that a rule allows only together with others."""
 

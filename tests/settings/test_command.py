@@ -11,7 +11,7 @@ import pytest
 
 from backend.errors import InputError
 from backend.settings import Settings, declarations, parse_command_line
-from backend.settings.command import help_text
+from backend.settings.command import Actions, ParsedCommand, help_text
 
 BASE = "--pretrained_model_name_or_path=M --dataset_config=D.toml --output_dir=O --output_name=N"
 LORA = (
@@ -177,10 +177,10 @@ def test_a_file_is_overridden_only_by_what_is_typed(tmp_path: Path) -> None:
 
 
 def test_options_that_need_nothing_are_told() -> None:
-    line = "--tokenizer_cache_dir=tok --persistent_data_loader_workers --lowram --highvram --skip_cache_check --cache_info --v2"
+    line = "--tokenizer_cache_dir=tok --persistent_data_loader_workers --lowram --skip_cache_check --cache_info --v2"
     command = parse_command_line(shlex.split(line), complete=False)
     assert command.settings == Settings()
-    assert len(command.notes) == 7
+    assert len(command.notes) == 6
     assert all("needs nothing here: " in note.what for note in command.notes)
 
 
@@ -199,12 +199,7 @@ def test_another_name_is_told() -> None:
         ("--learning-rate=1e-4", "unknown option --learning-rate", "Did you mean --learning_rate?"),
         ("--learning=1", "unknown option --learning", ""),
         ("--no_cache_latents", "unknown option --no_cache_latents", "write --cache_latents=false"),
-        (
-            "--num_cpu_threads_per_process 1",
-            "unknown option --num_cpu_threads_per_process",
-            "accelerate launch",
-        ),
-        ("--torch_compile", "Atelier does not have --torch_compile", "leave it out"),
+        ("--deepspeed", "Atelier does not have --deepspeed", "leave it out"),
         ("--save_last_n_steps=-3", "save_last_n_steps: -3 is out of range", ""),
         ("--optimizer_type AdanW", "there is no optimizer 'AdanW'; did you mean AdamW?", ""),
         ("--optimizer_type LBFGS", "LBFGS cannot be used: it evaluates the loss several times", ""),
@@ -284,3 +279,33 @@ def test_the_script_ends_with_2_and_says_what_is_wrong(root: Path, tmp_path: Pat
     assert done.returncode == 2
     assert "error: command line: unknown option --learing_rate" in done.stderr
     assert "Traceback" not in done.stderr and "usage:" not in done.stderr
+
+
+def actions(*words: str) -> ParsedCommand:
+    return parse_command_line(words, complete=True, actions=True)
+
+
+def test_settings_can_be_written_in_place_of_training(tmp_path: Path) -> None:
+    parsed = actions("--config_file", str(tmp_path / "run"), "--output_config", "--network_dim=8")
+    assert parsed.actions == Actions(output_config=tmp_path / "run.toml")
+    assert parsed.settings.changed() == {"network_dim": 8}, "a base model may be missing"
+
+
+def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("seed = 1\n")
+    with pytest.raises(InputError, match=r"run.toml exists already"):
+        actions("--config_file", str(tmp_path / "run"), "--output_config")
+    with pytest.raises(InputError, match="--output_config needs a file to write"):
+        actions("--output_config", "--network_dim=8")
+    assert (tmp_path / "run.toml").read_text() == "seed = 1\n"
+
+
+def test_a_dry_run_is_asked_for_by_switches() -> None:
+    whole = ("--pretrained_model_name_or_path=m", "--train_data_dir=d")
+    assert actions(*whole, "--dry_run").actions == Actions(dry_run=True)
+    assert actions(*whole, "--dry_run=true", "--json").actions == Actions(dry_run=True, json=True)
+    assert actions(*whole, "--dry_run=false").actions == Actions()
+    with pytest.raises(InputError, match="--dry_run takes no value"):
+        actions(*whole, "--dry_run", "now")
+    with pytest.raises(InputError, match="unknown option --dry_run"):
+        parse_command_line([*whole, "--dry_run"])

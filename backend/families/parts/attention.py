@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from backend.errors import EnvironmentFault
 
-AttentionKind = Literal["sdpa", "xformers"]
+AttentionKind = Literal["sdpa", "xformers", "sliced"]
+"""PyTorch's own, the xformers library's, or PyTorch's own over a part of the queries at a time."""
+SLICE = 1024
+"""Queries at a time."""
 
 
 class Attention(nn.Module):
@@ -36,14 +39,32 @@ class Attention(nn.Module):
         if self.kind == "xformers":
             mixed = _xformers(q, k, v)
         else:
-            mixed = F.scaled_dot_product_attention(
-                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-            ).transpose(1, 2)
+            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            mixed = attend(q, k, v, sliced=self.kind == "sliced").transpose(1, 2)
         return self.to_out[0](mixed.flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, L, width) -> (B, L, heads, width / heads)."""
         return x.unflatten(-1, (self.heads, -1))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, sliced: bool = False) -> Tensor:
+    """Scaled dot-product attention of (B, heads, L, size), shaped as ``q``.
+
+    ``sliced``: the queries in parts, each of which is computed anew in the backward pass, so that
+    scores need memory for one part only, where the card has no kernel that needs none at all.
+    """
+    if not sliced or q.shape[2] <= SLICE:
+        return F.scaled_dot_product_attention(q, k, v)
+    return torch.cat([_part(queries, k, v) for queries in q.split(SLICE, dim=2)], dim=2)
+
+
+def _part(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v)
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(F.scaled_dot_product_attention, q, k, v, use_reentrant=False)
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -57,17 +78,18 @@ def _xformers_ops() -> Any:
     return xformers.ops
 
 
-def set_attention(module: nn.Module, kind: AttentionKind) -> None:
-    """Let every attention in ``module`` be computed by ``kind``.
+def set_attention(module: nn.Module, kind: AttentionKind) -> bool:
+    """Let every attention in ``module`` be computed by ``kind``; False when it has none that can.
 
     Raises:
         EnvironmentFault: xformers is asked for and is not installed or has no CUDA device.
     """
     if kind == "xformers":
         _require_xformers()
-    for part in module.modules():
-        if isinstance(part, Attention):
-            part.kind = kind
+    found = [part for part in module.modules() if isinstance(part, Attention)]
+    for part in found:
+        part.kind = kind
+    return bool(found)
 
 
 def _require_xformers() -> None:

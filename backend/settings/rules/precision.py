@@ -3,13 +3,102 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
+from backend.settings.rules.terms import ADAFACTOR
+
+_FULL = {"full_fp16": "fp16", "full_bf16": "bf16"}
 
 RULES: tuple[Rule, ...] = (
+    *(
+        Rule(
+            f"{key}-needs-precision",
+            "error",
+            ("all", (key, "set"), ("mixed_precision", "!=", precision)),
+            f"{key} needs mixed_precision {precision}; it is {{mixed_precision}}",
+            f"set mixed_precision to {precision}, or leave {key} out",
+            key=key,
+        )
+        for key, precision in _FULL.items()
+    ),
+    Rule(
+        "fp8-needs-precision",
+        "error",
+        (
+            "all",
+            ("any", ("fp8_base", "set"), ("fp8_base_unet", "set")),
+            ("mixed_precision", "=", "no"),
+        ),
+        "fp8_base needs mixed_precision fp16 or bf16 to compute in",
+        "set mixed_precision, or leave fp8_base out",
+        key="fp8_base",
+    ),
     Rule(
         "two-attentions",
         "note",
-        ("all", ("xformers", "set"), ("sdpa", "set")),
-        "sdpa is not used: xformers is asked for as well",
+        ("all", ("any", ("xformers", "set"), ("mem_eff_attn", "set")), ("sdpa", "set")),
+        "sdpa is not used: another attention is asked for as well",
         key="sdpa",
+    ),
+    Rule(
+        "sparing-twice",
+        "error",
+        ("all", ("xformers", "set"), ("mem_eff_attn", "set")),
+        "xformers and mem_eff_attn exclude each other",
+        "leave one of them out",
+        key="mem_eff_attn",
+    ),
+    Rule(
+        "fused-optimizer",
+        "error",
+        ("all", ("fused_backward_pass", "set"), ("not", ADAFACTOR)),
+        "fused_backward_pass works with AdaFactor only; the optimizer is {optimizer_type}",
+        "choose AdaFactor, or leave fused_backward_pass out",
+        key="fused_backward_pass",
+    ),
+    Rule(
+        "fused-accumulation",
+        "error",
+        ("all", ("fused_backward_pass", "set"), ("gradient_accumulation_steps", ">", 1)),
+        "fused_backward_pass cannot accumulate {gradient_accumulation_steps} batches",
+        "set gradient_accumulation_steps to 1, or leave fused_backward_pass out",
+        why="each weight is changed as soon as it has a gradient",
+        key="fused_backward_pass",
+    ),
+    Rule(
+        "fused-scaled",
+        "error",
+        ("all", ("fused_backward_pass", "set"), ("mixed_precision", "=", "fp16")),
+        "fused_backward_pass cannot be used with mixed_precision fp16",
+        "use bf16, or leave fused_backward_pass out",
+        why="fp16 has to look at all gradients before it changes any weight",
+        key="fused_backward_pass",
+    ),
+    Rule(
+        "fused-several",
+        "error",
+        ("all", ("fused_backward_pass", "set"), ("num_processes", ">", 1)),
+        "fused_backward_pass works with one process only",
+        "leave it out, or train with one process",
+        why="processes exchange gradients after the backward pass",
+        key="fused_backward_pass",
+    ),
+    Rule(
+        "no-compiler",
+        "error",
+        ("all", ("torch_compile", "set"), ("dynamo_backend", "=", "no")),
+        "torch_compile needs a compiler; dynamo_backend is no",
+        "set dynamo_backend to inductor, or leave torch_compile out",
+        key="dynamo_backend",
+    ),
+    Rule(
+        "compiler-idle",
+        "note",
+        (
+            "all",
+            ("torch_compile", "unset"),
+            ("dynamo_backend", "!=", "inductor"),
+            ("dynamo_backend", "!=", "no"),
+        ),
+        "dynamo_backend has no effect without torch_compile",
+        key="dynamo_backend",
     ),
 )
