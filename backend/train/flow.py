@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from backend import keyed
-from backend.train.objectives import Distance, Objective, mask_to_latents
+from backend.train.objectives import Distance, Objective, masked_mean
 
 if TYPE_CHECKING:
     from backend.families.base import DiffusionModel
@@ -107,13 +107,14 @@ class FlowObjective:
 
     scheme: Scheme = "uniform"
     distance: FlowDistance = FlowDistance()
+    masked_loss_normalize: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> FlowObjective:
         """What the settings ask for."""
         loss = settings.loss
         distance = FlowDistance(loss.loss_type, loss.huber_schedule, loss.huber_c, loss.huber_scale)
-        return cls(settings.sd3.weighting_scheme, distance)
+        return cls(settings.sd3.weighting_scheme, distance, loss.masked_loss_normalize)
 
     def to(self, device: torch.device) -> FlowObjective:
         """Itself: it has no tables."""
@@ -142,9 +143,7 @@ class FlowObjective:
     ) -> Tensor:
         """Loss of each picture, (B,) float32: as :meth:`Objective.losses`."""
         error = self.distance(prediction, target, timesteps, timesteps)
-        if masks is not None:
-            error = error * mask_to_latents(masks, (error.shape[-2], error.shape[-1]))
-        loss = error.mean(dim=(1, 2, 3))
+        loss = masked_mean(error, masks, self.masked_loss_normalize)
         if weights is not None:
             loss = loss * weights
         return loss * self.timestep_weights(timesteps)

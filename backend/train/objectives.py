@@ -65,6 +65,20 @@ def mask_to_latents(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(masks, size=size, mode="area")
 
 
+def masked_mean(error: Tensor, masks: Tensor | None, normalize: bool = False) -> Tensor:
+    """(B,): the mean of element losses (B, C, h, w) times mask, over all positions.
+
+    With ``normalize`` over the mask; 0 where all of it is black.
+    """
+    if masks is None:
+        return error.mean(dim=(1, 2, 3))
+    shares = mask_to_latents(masks, (error.shape[-2], error.shape[-1]))
+    loss = (error * shares).mean(dim=(1, 2, 3))
+    if normalize:
+        loss = loss / shares.mean(dim=(1, 2, 3)).clamp(min=torch.finfo(torch.float32).tiny)
+    return loss
+
+
 @dataclass(frozen=True)
 class Distance:
     """How far a prediction is from its target, element by element."""
@@ -167,18 +181,10 @@ class Objective:
         sd-scripts does, unless ``masked_loss_normalize`` is on.
         """
         error = self.distance(prediction, target, timesteps, self.alphas_cumprod)
-        loss = error.mean(dim=(1, 2, 3)) if masks is None else self._masked_mean(error, masks)
+        loss = masked_mean(error, masks, self.masked_loss_normalize)
         if weights is not None:
             loss = loss * weights
         return loss * self.timestep_weights(timesteps)
-
-    def _masked_mean(self, error: Tensor, masks: Tensor) -> Tensor:
-        """(B,): the mean of ``error`` times mask; 0 where all of a mask is black."""
-        shares = mask_to_latents(masks, (error.shape[-2], error.shape[-1]))
-        loss = (error * shares).mean(dim=(1, 2, 3))
-        if self.masked_loss_normalize:
-            loss = loss / shares.mean(dim=(1, 2, 3)).clamp(min=torch.finfo(torch.float32).tiny)
-        return loss
 
     def timestep_weights(self, timesteps: Tensor) -> Tensor:
         """What the loss of each picture is multiplied by for its noise level, (B,)."""

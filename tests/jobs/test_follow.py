@@ -107,6 +107,15 @@ def test_a_resumed_run_replaces_what_it_does_again(run: Run) -> None:
     assert not view.messages
 
 
+def test_measurements_on_pictures_held_out_are_a_curve_of_their_own(run: Run) -> None:
+    events = EventLog(run.events)
+    for number, loss in ((10, 0.4), (20, 0.3), (20, 0.2), (30, None)):
+        events.emit("validation", step=number, loss=loss)
+    view = Follower(run).update()
+    assert [(point.last, point.mean) for point in view.validation.buckets] == [(10, 0.4), (20, 0.2)]
+    assert not view.curve.buckets
+
+
 def test_equal_messages_are_counted_and_not_repeated(run: Run) -> None:
     events = EventLog(run.events)
     for _ in range(500):

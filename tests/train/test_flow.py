@@ -136,3 +136,12 @@ def test_huber_bounds_follow_the_level(schedule: str, bounds: tuple[float, float
     torch.testing.assert_close(
         flow.losses(error, torch.zeros_like(error), steps), 2 * c * ((0.09 + c**2).sqrt() - c)
     )
+
+
+def test_a_normalised_masked_loss_counts_a_small_mask_in_full() -> None:
+    masks = torch.zeros(2, 1, 64, 64)
+    masks[:, :, :16] = 1
+    arguments = torch.ones(2, 4, 8, 8), torch.zeros(2, 4, 8, 8), torch.tensor([100.0, 900.0])
+    plain = FlowObjective().losses(*arguments, masks=masks)
+    found = FlowObjective(masked_loss_normalize=True).losses(*arguments, masks=masks)
+    assert plain.tolist() == [0.25, 0.25] and found.tolist() == [1.0, 1.0]

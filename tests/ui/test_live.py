@@ -48,6 +48,8 @@ def fill(run: Run, steps: int = 300, samples: int = 3, lines: int = 300) -> Even
             "step", step=number, total=2 * steps, epoch=1, epochs=2, loss=0.1234567 + 1 / number, average=0.1,
             lr={"unet": 1.234567e-4, "text encoder": 1e-5}, grad_norm=0.987654, seconds=0.5, images_per_second=2.0,
         )  # fmt: skip
+        if number % 5 == 0:
+            events.emit("validation", step=number, epoch=1, when="step", loss=0.3 + 1 / number, pictures=2)
     for number in range(samples):
         path = f"samples/{number:06d} <b>#1 50% ü&?.png"
         Image.new("RGB", (320, 320), (200, number % 256, 40)).save(run.path / path)
@@ -96,6 +98,7 @@ def test_figures_and_curve_agree_with_the_events(run: Run) -> None:
     )
     assert now["chart"]["step"] == list(range(1, 11))
     assert now["chart"]["low"][1] == pytest.approx(0.6235, abs=1e-4)
+    assert now["chart"]["validation"] == [[5, 0.5], [10, 0.4]]
     assert ["family", "sd1"] in now["plan"]
     events = EventLog(run.events)
     events.emit(
@@ -125,6 +128,7 @@ def test_an_update_stays_below_20_kb_in_the_worst_case(run: Run) -> None:
     now = view(run.id)
     assert len(json.dumps(now, ensure_ascii=False).encode()) < 20_000
     assert len(now["chart"]["step"]) >= 30
+    assert 20 <= len(now["chart"]["validation"]) <= 80 and now["chart"]["validation"][-1][0] == 5000
     assert now["samples"]["items"]
 
 
@@ -252,6 +256,10 @@ def test_in_a_browser(run: Run, page_address: str, browser) -> None:
     assert EVIL in tab.inner_text("#live .lv-name")
     assert tab.get_attribute("#live .lv-bar", "aria-valuenow") == "50"
     assert tab.locator("#live .lv-smooth").count() == 1
+    assert tab.locator("#live .lv-held-dot").count() == 60 and tab.is_visible("#live .lv-key-held")
+    tab.focus("#live .lv-plane")
+    tab.keyboard.press("End")
+    assert "held out 0.3033" in tab.inner_text("#live .lv-tip")
     _open_the_log(tab)
     _look_at_a_sample(tab)
     _follow(tab, events)
