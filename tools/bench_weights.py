@@ -17,10 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from backend.errors import run_main
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:

@@ -1,0 +1,103 @@
+"""``python -m backend.weights JOB.json``: does one job on model files, for a page that never loads torch.
+
+``JOB.json`` is a job as :mod:`backend.weights.jobs` describes it, or a run folder that holds one under
+the name ``weights.json``. What it says goes to ``events.jsonl`` beside it, as records of
+``backend.jobs.events``: ``state``, ``progress``, ``result`` with the report as its facts, or ``error``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from backend.errors import AtelierError, InputError, Problem, run_main
+from backend.jobs.events import EventLog
+
+JOB = "weights.json"
+_EVERY = 0.2
+"""Seconds between two records of progress."""
+
+
+class _Progress:
+    """Progress as events, not too many of them."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._last = 0.0
+        self._doing = ""
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        if doing != self._doing:
+            self._doing, self._last = doing, 0.0
+            self._log.emit("phase", name=doing, title=doing)
+        now = time.monotonic()
+        if done < total and now - self._last < _EVERY:
+            return
+        self._last = now
+        self._log.emit("progress", phase=doing, done=done, total=total, unit="parts")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do the job; the exit code is that of its error, 0 without one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", type=Path, help="a job's JSON file, or a folder that holds weights.json")
+    parser.add_argument("--events", type=Path, help="where events go [events.jsonl beside the job]")
+    options = parser.parse_args(argv)
+    path: Path = options.job / JOB if options.job.is_dir() else options.job
+    values = _read(path)
+    log = EventLog(options.events or path.with_name("events.jsonl"))
+    try:
+        return _do(values, log)
+    finally:
+        log.close()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({(error.strerror or str(error)).lower()})") from None
+    except ValueError as error:
+        raise InputError(f"{path.name} is not valid JSON", where=str(path), why=str(error)) from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path.name} holds no job", where=str(path), why="a table is needed")
+    return cast("dict[str, Any]", found)
+
+
+def _do(values: Mapping[str, Any], log: EventLog) -> int:
+    log.emit("state", state="running")
+    try:
+        import torch
+
+        from backend.weights.jobs import run_job
+
+        torch.set_num_threads(1)  # pieces are worked on side by side instead
+        found = run_job(values, _Progress(log))
+    except AtelierError as error:
+        print(f"error: {error.text()}", file=sys.stderr)
+        return _failed(log, [problem.as_dict() for problem in error.problems], error.exit_code)
+    except Exception as error:
+        problem = Problem("something unexpected went wrong", why=repr(error), next="the log has the details")
+        _failed(log, [problem.as_dict()], 4)
+        raise
+    print(found.get("text", ""))
+    log.emit("result", path=found.get("output", found.get("path", "")), facts=found)
+    log.emit("state", state="finished")
+    return 0
+
+
+def _failed(log: EventLog, problems: list[dict[str, str | None]], code: int) -> int:
+    log.emit("error", problems=problems)
+    log.emit("state", state="failed")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
