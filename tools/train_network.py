@@ -15,12 +15,9 @@ from backend.errors import run_main
 
 
 def main() -> int:
-    from backend.settings import parse_command_line
+    from backend.train.entry import train_from_line
 
-    command = parse_command_line(sys.argv[1:], prog="train_network.py")
-    from backend.train.run import train_from_settings
-
-    return train_from_settings(command.settings, command.notes)
+    return train_from_line(sys.argv[1:], "train_network.py")
 
 
 if __name__ == "__main__":

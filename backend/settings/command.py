@@ -28,6 +28,21 @@ PLACE = "command line"
 
 
 @dataclass(frozen=True)
+class Actions:
+    """What is to be done in place of training."""
+
+    output_config: Path | None = None
+    """Write the settings to this file, which does not exist yet."""
+    dry_run: bool = False
+    """Check everything and tell the plan."""
+    json: bool = False
+    """... as JSON."""
+
+
+_ACTIONS = ("output_config", "dry_run", "json")
+
+
+@dataclass(frozen=True)
 class ParsedCommand:
     """What a command line says, free of errors."""
 
@@ -36,6 +51,7 @@ class ParsedCommand:
     """What was read otherwise than it is written. What follows from rules is told by ``check``."""
     given: frozenset[str] = frozenset()
     """Options that stand on the line or in its file."""
+    actions: Actions = Actions()
 
 
 @dataclass
@@ -47,12 +63,13 @@ class _Typed:
 
 
 def parse_command_line(
-    argv: Sequence[str], prog: str = "train_network.py", complete: bool = True
+    argv: Sequence[str], prog: str = "train_network.py", complete: bool = True, actions: bool = False
 ) -> ParsedCommand:
     """Settings out of a command line and the ``--config_file`` it names; what is typed wins.
 
-    With ``complete`` off, a base model and pictures may be missing. ``--help`` prints the options
-    and raises SystemExit.
+    With ``complete`` off, or when settings are only written, a base model and pictures may be
+    missing. ``--help`` prints the options and raises SystemExit. ``actions``: ``--output_config``
+    and ``--dry_run`` are known.
 
     Raises:
         InputError: everything that is wrong in the command line, the file, and between options.
@@ -61,7 +78,9 @@ def parse_command_line(
         print(help_text(prog))
         raise SystemExit(0)
     typed = _split(argv)
+    asked = _actions(typed) if actions else Actions()
     file = _config_file(typed)
+    complete = complete and asked.output_config is None
     reading = _merge(file, typed)
     problems = [*typed.problems, *file.problems, *reading.problems]
     wrong = {problem.key for problem in problems if problem.key}
@@ -70,7 +89,7 @@ def parse_command_line(
     problems += [replace(error, where=reading.where.get(error.key or "", "")) for error in verdict.errors]
     if problems:
         raise InputError(problems)
-    return ParsedCommand(reading.settings, tuple(reading.notes), frozenset(reading.where))
+    return ParsedCommand(reading.settings, tuple(reading.notes), frozenset(reading.where), asked)
 
 
 def to_command_line(settings: Settings) -> list[str]:
@@ -100,6 +119,10 @@ def help_text(prog: str) -> str:
         "",
         "  --config_file FILE",
         *_wrap("A TOML file of the options below. Options that are typed win over it."),
+        "  --output_config",
+        *_wrap("Write the settings, without secrets, to the file that --config_file names, and end."),
+        "  --dry_run",
+        *_wrap("Check everything, tell what would be trained, written and needed, and end; --json as data."),
     ]
     for name, section in SECTIONS.items():
         lines += ["", f"{section.title}: {section.__doc__}"]
@@ -131,6 +154,41 @@ def _stray_advice(word: str) -> str:
     return f"options begin with two dashes: -{word}" if word.startswith("-") else ""
 
 
+def _with_ending(path: Path) -> Path:
+    return path if path.suffix == ".toml" else path.with_name(path.name + ".toml")
+
+
+def _actions(typed: _Typed) -> Actions:
+    """Take the switches that are no settings out of what was typed."""
+    on: dict[str, bool] = {}
+    for name in _ACTIONS:
+        words = typed.values.pop(name, ["false"])
+        on[name] = not words or words[0].lower() == "true"
+        if len(words) > 1 or (words and words[0].lower() not in ("true", "false")):
+            typed.problems.append(Problem(f"--{name} takes no value", where=PLACE, key=name))
+    target = _output_config(typed) if on["output_config"] else None
+    return Actions(target, on["dry_run"], on["json"])
+
+
+def _output_config(typed: _Typed) -> Path | None:
+    """The file to write, named by ``--config_file``, which is not read then."""
+    words = typed.values.pop("config_file", [])
+    if len(words) != 1 or not words[0].strip():
+        advice = "add --config_file FILE"
+        typed.problems.append(Problem("--output_config needs a file to write", where=PLACE, next=advice))
+        return None
+    path = _with_ending(Path(words[0].strip()))
+    if path.exists():
+        typed.problems.append(
+            Problem(
+                f"--output_config: {path} exists already",
+                where=PLACE,
+                next="give another name, or remove it yourself",
+            )
+        )
+    return path
+
+
 def _config_file(typed: _Typed) -> Flat:
     """The file that the command line names; empty when it names none."""
     if "config_file" not in typed.values:
@@ -141,7 +199,7 @@ def _config_file(typed: _Typed) -> Flat:
         return Flat()
     path = Path(words[0].strip())
     try:
-        return read_flat(path if path.suffix == ".toml" else path.with_name(path.name + ".toml"))
+        return read_flat(_with_ending(path))
     except InputError as error:
         return Flat(problems=list(error.problems))
 

@@ -67,13 +67,18 @@ def load_base_model(
         events.emit("note", text="blocks_to_swap has no effect: the model is in host memory, there is no card")
     for note in model.notes:
         events.emit("note", text=note)
-    model.vae.to(accelerator.device)
+    fit_out(model, settings, accelerator.device, events)
+    return model
+
+
+def fit_out(model: DiffusionModel, settings: Settings, device: torch.device, events: Sink) -> None:
+    """Bring the VAE to the device, and switch on what the settings ask of a loaded model."""
+    model.vae.to(device)
     if settings.precision.no_half_vae:
         model.vae.to(torch.float32)
     _choose_attention(model, settings, events)
     if settings.precision.gradient_checkpointing:
         model.enable_gradient_checkpointing(parked=settings.precision.cpu_offload_checkpointing)
-    return model
 
 
 def _choose_attention(model: DiffusionModel, settings: Settings, events: Sink) -> None:

@@ -1,0 +1,232 @@
+"""What a run would do, found out without training: for ``--dry_run`` and the page's card before start.
+
+``python -m backend.train.plan_card CONFIG.toml [--json]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backend import families
+from backend.errors import AtelierError, Problem, run_main
+from backend.families.base import DiffusionModel
+from backend.families.parts.loading import outlines
+from backend.settings import Settings
+from backend.settings.length import Length, run_length
+from backend.system.headers import readable_size
+from backend.system.paths import runs_root
+from backend.train import optimizers
+from backend.train.checkpoints import load_state
+from backend.train.differences import differences, identity, require_possible, require_same_pictures
+from backend.train.environment import adapt
+from backend.train.family_rules import load_options
+from backend.train.machine import BASE_DTYPES
+from backend.train.methods.base import Method
+from backend.train.methods.network import NetworkMethod
+from backend.train.outline import count_need
+from backend.train.preflight import Prepared, prepare
+from backend.train.resume import place
+from backend.train.room import check_space, disks, forecast
+
+_TRAINED_BYTES = 8
+"""Of a trained number: itself and its gradient, in float32."""
+
+
+def plan_card(settings: Settings) -> dict[str, Any]:
+    """Check everything and tell what a run with these settings would do, as plain data.
+
+    No weight of the base model is read, only names and shapes.
+
+    Raises:
+        InputError: with all that is wrong with settings, files and pictures.
+        EnvironmentFault: this machine cannot do what is asked.
+    """
+    prepared = prepare(settings)
+    settings, notes = adapt(prepared.settings)
+    length, start, rows = _course(prepared, settings)
+    model = _outline(prepared, settings)
+    assert settings.schedule.seed is not None
+    # What is merged into the model beforehand changes no shape.
+    bare = settings.replace(base_weights=[], base_weights_multiplier=[])
+    method = NetworkMethod(bare, prepared.plan, model, settings.schedule.seed)
+    method.start()
+    numbers = sum(tensor.numel() for tensor in method.weights().values())
+    run = runs_root() / (settings.saving.output_name or "training")
+    output = Path(settings.saving.output_dir).expanduser() if settings.saving.output_dir else run
+    files = forecast(settings, length, numbers, output, run)
+    card: dict[str, Any] = {
+        **prepared.plan.summary(),
+        **method.describe(),
+        "base": prepared.base.title,
+        "modules": len({name.partition(".")[0] for name in method.weights()}),
+        "groups": [
+            {
+                "name": group["name"],
+                "rate": group["lr"],
+                "parameters": sum(p.numel() for p in group["params"]),
+            }
+            for group in method.parameter_groups()
+        ],
+        **{key: value for key, value in asdict(length).items() if key != "accumulation"},
+        "start": start,
+        "seed": settings.schedule.seed,
+        "result": str(output / f"{settings.saving.output_name or 'last'}{method.suffix()}"),
+        "files": [{**asdict(one), "folder": str(one.folder), "total": one.total} for one in files],
+        "disks": [{**asdict(one), "folder": str(one.folder)} for one in disks(files)],
+        "differences": rows,
+        "memory": _memory(model, method, prepared, settings),
+    }
+    card["notes"] = [note.as_dict() for note in (*prepared.notes, *notes)]
+    card["problems"] = _problems(files)
+    return card
+
+
+def _course(prepared: Prepared, settings: Settings) -> tuple[Length, int, list[dict[str, Any]]]:
+    """Length, the step it begins at, and what differs from the restore point that it goes on from."""
+    batches = prepared.plan.batches_per_epoch(settings.launch.num_processes or 1)
+    state, rows = None, list[dict[str, Any]]()
+    if settings.saving.resume:
+        state = load_state(Path(settings.saving.resume).expanduser())
+        now = identity(settings, prepared.plan, batches, prepared.base.family, Path(prepared.base.path))
+        found = differences(state.facts, now)
+        require_same_pictures(state.facts, now, state.position.step)
+        require_possible(found)
+        rows = [asdict(one) for one in found]
+    length, position = place(settings, run_length(settings, batches), state, own=False)
+    return length, position.step, rows
+
+
+def _outline(prepared: Prepared, settings: Settings) -> DiffusionModel:
+    """The base model without weights, in the precision that it would have."""
+    with outlines():
+        model = families.load(
+            Path(settings.model.pretrained_model_name_or_path),
+            dtype=BASE_DTYPES[settings.precision.mixed_precision],
+            vae=Path(settings.model.vae) if settings.model.vae else None,
+            v_prediction=settings.model.v_parameterization,
+            options=load_options(settings, prepared.plan),
+        )
+    if settings.precision.gradient_checkpointing:
+        model.enable_gradient_checkpointing(parked=settings.precision.cpu_offload_checkpointing)
+    return model
+
+
+def _memory(model: DiffusionModel, method: Method, prepared: Prepared, settings: Settings) -> dict[str, Any]:
+    """Bytes on the device, and what they were counted from; ``total`` is None where that is not possible."""
+    trained = sum(parameter.numel() for parameter in method.trainable.parameters())
+    memory = trained * (_TRAINED_BYTES + _optimizer_bytes(settings))
+    try:
+        need = count_need(model, method, prepared.plan, settings)
+    except Exception as error:  # a model of whatever kind: without an estimate the plan is still of use
+        return {"total": None, "trained": memory, "basis": f"a step could not be counted: {error}"}
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
+    return {
+        "total": need.weights + memory + need.activations,
+        "weights": need.weights,
+        "trained": memory,
+        "activations": need.activations,
+        "free": free,
+        "basis": "weights, gradients and the optimizer's memory, and all that one step of the largest "
+        "bucket keeps for its backward pass; libraries take some hundred megabytes more",
+    }
+
+
+def _optimizer_bytes(settings: Settings) -> float:
+    """What the optimizer remembers of each number, seen from one step with a small weight."""
+    section = settings.optimizer
+    weight = torch.nn.Parameter(torch.ones(64, 64))
+    weight.grad = torch.ones_like(weight)
+    try:
+        arguments = optimizers.parse_arguments(section.optimizer_args)
+        groups = [{"params": [weight], "lr": 1e-4, "name": "unet"}]
+        optimizer = optimizers.make(section.optimizer_type, groups, 1e-4, arguments)
+        optimizer.step()
+        found = (v for v in optimizer.state[weight].values() if isinstance(v, torch.Tensor))
+    except Exception:  # kinds that work on a card only: two numbers, as Adam has
+        return 8.0
+    return sum(tensor.nbytes for tensor in found if tensor.numel() > 1) / weight.numel()
+
+
+def _problems(files: list[Any]) -> list[dict[str, Any]]:
+    try:
+        check_space(files)
+    except AtelierError as error:
+        return [problem.as_dict() for problem in error.problems]
+    return []
+
+
+def card_text(card: dict[str, Any]) -> str:
+    """The plan for a terminal."""
+    lines = [
+        f"{card['title']} on {card['base']}: {card['modules']} modules, {card['parameters']:,} numbers",
+        *(
+            f"  {one['name']}: {one['parameters']:,} numbers, learning rate {one['rate']:g}"
+            for one in card["groups"]
+        ),
+        f"{card['images']} pictures, {card['train_images']} with repeats, "
+        f"{card['reg_images']} of regularisation",
+        *(f"  {one['size'][0]} x {one['size'][1]}: {one['count']}" for one in card["buckets"]),
+        f"{card['steps']} steps in {card['epochs']} epochs of {card['steps_per_epoch']}, seed {card['seed']}"
+        + (f", going on from step {card['start']}" if card["start"] else ""),
+        f"result: {card['result']}",
+        *(
+            f"  {one['count']} x {one['kind']} of {readable_size(one['size'])} in {one['folder']}"
+            for one in card["files"]
+        ),
+        *(
+            f"  {readable_size(disk['needed'])} are needed, {readable_size(disk['free'])} free: {disk['folder']}"
+            for disk in card["disks"]
+        ),
+        *_memory_lines(card["memory"]),
+        *(f"changed: {one['what']} {one['before']} -> {one['now']}" for one in card["differences"]),
+        *(f"note: {Problem(**one).text()}" for one in card["notes"]),
+        *(f"error: {Problem(**one).text()}" for one in card["problems"]),
+    ]
+    return "\n".join(lines)
+
+
+def _memory_lines(memory: dict[str, Any]) -> list[str]:
+    if memory["total"] is None:
+        return [f"memory: {memory['basis']}"]
+    names = ("weights", "trained", "activations")
+    parts = ", ".join(f"{name} {readable_size(int(memory[name]))}" for name in names)
+    free = f"; {readable_size(memory['free'])} are free" if memory["free"] else ""
+    return [
+        f"memory: about {readable_size(int(memory['total']))} ({parts}){free}",
+        f"  counted: {memory['basis']}",
+    ]
+
+
+def show(settings: Settings, as_json: bool, notes: Iterable[Problem] = ()) -> int:
+    """Print the plan. Returns the exit code: 2 when something in it cannot be.
+
+    ``notes``: what was found out while the settings were read.
+    """
+    card = plan_card(settings)
+    card["notes"] = [*(note.as_dict() for note in notes), *card["notes"]]
+    card["planned_at"] = round(time.time(), 3)
+    print(json.dumps(card, ensure_ascii=False) if as_json else card_text(card))
+    return 2 if card["problems"] else 0
+
+
+def main() -> int:
+    from backend.settings import read_toml
+
+    parser = argparse.ArgumentParser(prog="python -m backend.train.plan_card", allow_abbrev=False)
+    parser.add_argument("config", type=Path, help="a settings file")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    arguments = parser.parse_args()
+    return show(read_toml(arguments.config), arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
