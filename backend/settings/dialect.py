@@ -45,19 +45,15 @@ NEEDS_NOTHING: Mapping[str, str] = {
 """Name -> why it may be given and needs nothing."""
 
 _ABSENT = """
-    async_upload
     block_lr blockwise_fused_optimizers
     cond_emb_dim conditioning_data_dir
     control_net_lr controlnet_model_name_or_path
     dataset_class debug_dataset deepspeed diffusers_xformers
     fp16_master_weights_and_gradients
-    fused_optimizer_groups huggingface_path_in_repo
-    huggingface_repo_id huggingface_repo_type huggingface_repo_visibility huggingface_token
+    fused_optimizer_groups
     init_word
     num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
-    resume_from_huggingface
-    save_state_to_huggingface
     stop_text_encoder_training
     token_string train_text_encoder
     use_object_template use_safetensors use_style_template

@@ -409,6 +409,22 @@ class TrackingSettings(Section):
     console_log_simple: bool = option(False, "Plain terminal lines", "No time and level in the log file, no line that is written over.", level="expert")
 
 
+class HubSettings(Section):
+    """Upload to Hugging Face. Nothing is sent anywhere without a repository named here."""
+
+    title = "Hugging Face"
+    on_resume = "safe"
+
+    huggingface_repo_id: str | None = option(None, "Repository", "Upload every saved file here, as user/name. It is made when it is not there.", level="expert")
+    huggingface_repo_type: Literal["model", "dataset", "space"] | None = option(None, "Kind of repository", "A model repository when empty.", level="expert")
+    huggingface_path_in_repo: str | None = option(None, "Folder in the repository", "Files go into this folder of it.", level="expert")
+    huggingface_token: str | None = option(None, "Token", "With the right to write. Used for this run only and written nowhere. Without it, HF_TOKEN or the one of 'hf auth login'.", level="expert", secret=True)
+    huggingface_repo_visibility: Literal["public", "private"] | None = option(None, "Visibility", "Of a repository that is made: private unless public is chosen.", level="expert")
+    save_state_to_huggingface: bool = option(False, "Upload states too", "Also upload the restore points that are saved beside files.", level="expert")
+    resume_from_huggingface: bool = option(False, "Resume from Hugging Face", "The state to resume from is a folder of a repository: user/name/folder, with :revision and :type behind it if need be.", level="expert")
+    async_upload: bool = option(False, "Upload beside training", "Train on while files are uploaded; the result is always waited for.", level="expert")
+
+
 class LaunchSettings(Section):
     """Several cards or machines. One process each, started by accelerate."""
 

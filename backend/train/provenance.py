@@ -78,6 +78,8 @@ class _Family:
     architecture: str
     resolution: int
     implementation: str = "diffusers"
+    marks_v: bool = True
+    """v prediction stands in the version's name."""
 
 
 _SDXL_CODE = "https://github.com/Stability-AI/generative-models"
@@ -85,7 +87,7 @@ _FAMILIES: Mapping[str, _Family] = {
     "sd1": _Family("sd_v1", "stable-diffusion-v1", 512),
     "sd2": _Family("sd_v2", "stable-diffusion-v2-512", 512),
     "sd2_v": _Family("sd_v2_v", "stable-diffusion-v2-768-v", 768),
-    "sdxl": _Family("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", 1024, _SDXL_CODE),
+    "sdxl": _Family("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", 1024, _SDXL_CODE, marks_v=False),
     "sd3": _Family("{v}", "stable-diffusion-3-{v}", 1024),
 }
 
@@ -137,6 +139,11 @@ _OPTIONS: Mapping[str, tuple[str, object]] = {
     "ss_validate_every_n_epochs": ("validate_every_n_epochs", None),
     "ss_validate_every_n_steps": ("validate_every_n_steps", None),
 }
+_FLOW_OPTIONS = (
+    "apply_lg_attn_mask", "apply_t5_attn_mask", "weighting_scheme", "logit_mean", "logit_std", "mode_scale",
+    "training_shift",
+)  # fmt: skip
+"""What files of models that follow a flow say besides."""
 _MINIMUM = (
     "ss_v2",
     "ss_base_model_version",
@@ -159,6 +166,8 @@ def network_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts
     found: dict[str, object] = {key: options.get(name, other) for key, (name, other) in _OPTIONS.items()}
     found.update(_run_metadata(settings, plan, facts))
     found.update(_arguments(settings))
+    if facts.prediction == "flow":
+        found.update({f"ss_{name}": options[name] for name in _FLOW_OPTIONS})
     found.update(dataset_metadata(settings, plan, facts.processes))
     found.update(_model_metadata("sd_model", facts.base_model))
     if facts.vae is not None:
@@ -224,10 +233,21 @@ def _family(facts: TrainingFacts) -> _Family:
 
 
 def _identity(facts: TrainingFacts) -> dict[str, object]:
-    version = _family(facts).version.format(v=facts.variant)
-    if facts.prediction == "v" and not version.endswith("_v"):
+    family = _family(facts)
+    version = family.version.format(v=facts.variant)
+    if facts.prediction == "v" and family.marks_v and not version.endswith("_v"):
         version += "_v"
     return {"ss_v2": facts.family == "sd2", "ss_base_model_version": version}
+
+
+def _text_rates(settings: Settings) -> object:
+    """The rate of all text encoders, or a list of their own ones, as sd-scripts is given it."""
+    section = settings.optimizer
+    own = (section.text_encoder_lr1, section.text_encoder_lr2, section.text_encoder_lr3)
+    if all(rate is None for rate in own):
+        return section.text_encoder_lr
+    common = section.learning_rate if section.text_encoder_lr is None else section.text_encoder_lr
+    return [common if rate is None else rate for rate in (own if own[2] is not None else own[:2])]
 
 
 def _run_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts) -> dict[str, object]:
@@ -242,7 +262,7 @@ def _run_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts) -
         "atelier.version": __version__,
         "ss_learning_rate": None if own else optimizer.learning_rate,
         "ss_unet_lr": None if own else optimizer.unet_lr,
-        "ss_text_encoder_lr": None if own else optimizer.text_encoder_lr,
+        "ss_text_encoder_lr": None if own else _text_rates(settings),
         "ss_lr_scheduler": f"adafactor:{optimizer.learning_rate}" if own else schedule.lr_scheduler,
         "ss_optimizer": facts.optimizer,
         "ss_num_train_images": plan.train_images,

@@ -11,6 +11,7 @@ from backend.settings.rules.terms import (
     ONE_RATE,
     OTHER_CLASS,
     OWN_RATE,
+    OWN_TEXT_RATES,
     SCHEDULE_FREE,
     TEXT_OFF,
     UNET_OFF,
@@ -30,6 +31,7 @@ _TWO_RATES = (
 )
 _RATES_BY_WEIGHT = (
     "any",
+    *((key, ">", 0) for key in OWN_TEXT_RATES),
     *(
         (key, "set")
         for key in (
@@ -74,7 +76,7 @@ RULES: tuple[Rule, ...] = (
             "1e-4 is usual for a LoRA",
             key=key,
         )
-        for key in ("learning_rate", "unet_lr", "text_encoder_lr")
+        for key in ("learning_rate", "unet_lr", "text_encoder_lr", *OWN_TEXT_RATES)
     ),
     Rule(
         "own-rate",
@@ -126,8 +128,9 @@ RULES: tuple[Rule, ...] = (
         "rates-by-weight",
         "error",
         ("all", ONE_RATE, _RATES_BY_WEIGHT),
-        "{optimizer_type} takes one learning rate for all weights: no LoRA+ ratios, no rates by block",
-        "leave out loraplus_lr_ratio, down_lr_weight and their like, or choose AdamW",
+        "{optimizer_type} takes one learning rate for all weights: no LoRA+ ratios, no rates by block "
+        "or text encoder",
+        "leave out loraplus_lr_ratio, down_lr_weight, text_encoder_lr1 and their like, or choose AdamW",
         why="it finds one step size for everything that is trained",
         key="optimizer_type",
     ),

@@ -11,11 +11,15 @@ UNET_OFF = (
     ("unet_lr", "=", 0),
     ("all", ("unet_lr", "unset"), LR_ZERO),
 )
+OWN_TEXT_RATES = ("text_encoder_lr1", "text_encoder_lr2", "text_encoder_lr3")
 TEXT_OFF = (
     "any",
     ("network_train_unet_only", "set"),
-    ("text_encoder_lr", "=", 0),
-    ("all", ("text_encoder_lr", "unset"), LR_ZERO),
+    (
+        "all",
+        ("any", ("text_encoder_lr", "=", 0), ("all", ("text_encoder_lr", "unset"), LR_ZERO)),
+        *(("not", (key, ">", 0)) for key in OWN_TEXT_RATES),
+    ),
 )
 BOTH_ONLY = ("all", ("network_train_unet_only", "set"), ("network_train_text_encoder_only", "set"))
 ADAFACTOR = ("optimizer_type", "=", "AdaFactor")
