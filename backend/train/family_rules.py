@@ -22,7 +22,6 @@ _FLOW = "it is about the noise of diffusion models; this model learns a flow"
 WHY: Mapping[str, str] = {
     "clip_skip": "its text encoders are always read at the layer that the model was trained with",
     "max_token_length": "its CLIP encoders read 75 tokens; T5 has t5xxl_max_token_length",
-    "xformers": "its attention is PyTorch's own, which is as fast and as sparing",
     "use_npz_caches": "only files of SD 1.x, 2.x and SDXL are read",
     **dict.fromkeys(
         (
@@ -81,7 +80,7 @@ def require_sizes(plan: DatasetPlan, base: ModelFile) -> None:
         width, height = odd[0]
         raise InputError(
             f"training size {width}x{height}: sides must be multiples of {multiple} with {base.title}",
-            next=f"use a resolution and bucket_reso_steps that are multiples of {multiple}, such as 1024 and 64",
+            next=f"use multiples of {multiple} for resolution and bucket_reso_steps, such as 1024 and 64",
             key="bucket_reso_steps" if len(buckets) > 1 else "resolution",
         )
 
@@ -94,7 +93,7 @@ def load_options(settings: Settings, plan: DatasetPlan) -> LoadOptions:
         clip_g=_path(chosen.clip_g),
         t5xxl=_path(chosen.t5xxl),
         t5xxl_dtype=_DTYPES.get(chosen.t5xxl_dtype or ""),
-        t5xxl_device=chosen.t5xxl_device or None,
+        t5xxl_device=_device(chosen.t5xxl_device),
         t5xxl_max_token_length=chosen.t5xxl_max_token_length,
         apply_lg_attn_mask=chosen.apply_lg_attn_mask,
         apply_t5_attn_mask=chosen.apply_t5_attn_mask,
@@ -107,6 +106,26 @@ def load_options(settings: Settings, plan: DatasetPlan) -> LoadOptions:
         blocks_to_swap=chosen.blocks_to_swap or 0,
         mmap=not chosen.disable_mmap_load_safetensors,
     )
+
+
+def _device(text: str | None) -> str | None:
+    """A device as torch names it, when it is one that is here.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not text:
+        return None
+    try:
+        torch.empty(0, device=torch.device(text))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"t5xxl_device: there is no device {text}",
+            why=str(error).splitlines()[0],
+            next="cpu is always there; leave it empty to have T5 where the other parts are",
+            key="t5xxl_device",
+        ) from None
+    return text
 
 
 def _path(text: str | None) -> Path | None:

@@ -18,6 +18,7 @@ from backend.settings.rules import (
     precision,
     rates,
     results,
+    sd3,
 )
 from backend.settings.rules.rule import Rule, RuleKind
 
@@ -34,5 +35,6 @@ RULES: tuple[Rule, ...] = (
     *precision.RULES,
     *results.RULES,
     *launch.RULES,
+    *sd3.RULES,
 )
 """All rules, in the order in which they are judged."""

@@ -70,6 +70,7 @@ RULES: tuple[Rule, ...] = (
         (
             "all",
             ("cache_text_encoder_outputs", "unset"),
+            ("use_t5xxl_cache_only", "unset"),
             ("any", ("caption_variants", "set"), ("text_encoder_batch_size", "set")),
         ),
         "caption_variants and text_encoder_batch_size have no effect without cache_text_encoder_outputs",
