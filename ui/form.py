@@ -18,6 +18,7 @@ from typing import Any
 import gradio as gr
 
 from backend.settings import schema
+from backend.settings.optimizers import unavailable
 from ui.bind import own_keys
 from ui.i18n import t, texts
 
@@ -37,8 +38,21 @@ def filled(name: str) -> str:
 
 
 def form_schema(first: Sequence[str], method: str) -> dict[str, Any]:
-    """The whole form: ``first`` are the keys of the essentials, in order."""
-    return {"first": list(first), "method": method, "own": own_keys(), "groups": schema()["groups"]}
+    """The whole form: ``first`` are the keys of the essentials, in order.
+
+    To an option's schema comes ``lacks``: choice -> why it cannot be chosen on this machine.
+    """
+    lacks = {"optimizer_type": unavailable()}
+    groups = [
+        {**group, "options": [_with_lacks(option, lacks) for option in group["options"]]}
+        for group in schema()["groups"]
+    ]
+    return {"first": list(first), "method": method, "own": own_keys(), "groups": groups}
+
+
+def _with_lacks(option: dict[str, Any], lacks: dict[str, dict[str, str]]) -> dict[str, Any]:
+    found = lacks.get(option["key"])
+    return {**option, "lacks": found} if found else option
 
 
 def settings_page(

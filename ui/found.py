@@ -19,6 +19,7 @@ from backend.errors import InputError, Problem
 from backend.settings import Settings, check_files, declarations
 from backend.settings.check import judge
 from backend.settings.length import run_length
+from backend.settings.optimizers import find, missing_library
 from backend.system.identify import ModelFile, identify
 from ui.bind import read
 from ui.calls import problem_dicts
@@ -67,6 +68,7 @@ class Finder:
         verdict = judge(settings, ignore=reading.wrong())
         notes = [*reading.notes, *verdict.notes, *(plan.notes if plan else ())]
         problems += check_files(settings) if files else []
+        problems += _lacking(settings)
         problems = _unlike([*problems, *verdict.errors])
         return Found(settings, model, plan, tuple(problems), tuple(dict.fromkeys(notes)))
 
@@ -122,6 +124,14 @@ def _planned(settings: Settings) -> DatasetPlan | InputError:
         return build_plan(settings, verify=False)
     except InputError as error:
         return error
+
+
+def _lacking(settings: Settings) -> list[Problem]:
+    """The optimizer's library, where it is missing and nothing may take its place."""
+    name = settings.optimizer.optimizer_type
+    missing = missing_library(name)
+    replaced = settings.precision.allow_fallback and find(name).replacement
+    return [missing] if missing and not replaced else []
 
 
 def _unlike(problems: list[Problem]) -> list[Problem]:

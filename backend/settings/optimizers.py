@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 
+from backend.errors import Problem
+
 PACKAGES: Mapping[str, str] = {
     "lion_pytorch": "lion-pytorch",
     "prodigyplus": "prodigy-plus-schedule-free",
@@ -181,6 +183,21 @@ def is_installed(module: str) -> bool:
 def install_hint(module: str) -> str:
     """The command that brings a library."""
     return f"pip install {PACKAGES.get(module, module)}"
+
+
+def missing_library(name: str) -> Problem | None:
+    """Why this machine cannot run an optimizer, or None when its library is there."""
+    kind = find(name)
+    if not kind.library or is_installed(kind.library):
+        return None
+    hint = f"install it: {install_hint(kind.library)}"
+    return Problem(
+        f"the optimizer {kind.name} needs the library {kind.library}, which is not installed",
+        next=f"use {kind.replacement}, or run again with --allow_fallback to have it replaced, or {hint}"
+        if kind.replacement
+        else f"{hint}; or choose another optimizer",
+        key="optimizer_type",
+    )
 
 
 def names_where(**facts: bool) -> tuple[str, ...]:

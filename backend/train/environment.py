@@ -15,6 +15,7 @@ import torch
 
 from backend.errors import EnvironmentFault, Problem
 from backend.settings import Settings
+from backend.settings.optimizers import missing_library
 from backend.train import optimizers
 
 
@@ -53,7 +54,7 @@ def obstacles(settings: Settings) -> Iterator[Obstacle]:
     """Everything in the settings that this machine cannot do."""
     cuda = torch.cuda.is_available()
     wanted = settings.optimizer
-    missing = optimizers.missing(wanted.optimizer_type)
+    missing = missing_library(wanted.optimizer_type)
     if missing is not None:
         yield Obstacle(missing, optimizers.replacement(wanted.optimizer_type, wanted.optimizer_args))
     if settings.precision.xformers and not (cuda and find_spec("xformers")):

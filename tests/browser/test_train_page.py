@@ -12,6 +12,7 @@ from PIL import Image
 
 from backend.settings import declarations
 from backend.settings.declare import Declared
+from backend.settings.optimizers import unavailable
 from tests.browser.conftest import Server, open_train, watch
 
 pytestmark = pytest.mark.browser
@@ -43,7 +44,8 @@ def other_value(option: Declared) -> tuple[str, Any]:
     if option.kind == "bool":
         return "", not option.default
     if option.kind == "choice":
-        chosen = next(one for one in option.choices if one != option.default)
+        lacking = unavailable() if option.key == "optimizer_type" else {}
+        chosen = next(one for one in option.choices if one != option.default and one not in lacking)
         return str(chosen), chosen
     if option.kind in ("int", "float", "steps"):
         low, high = option.bounds.low or 0, option.bounds.high or 1e9
@@ -53,6 +55,8 @@ def other_value(option: Declared) -> tuple[str, Any]:
                 return str(number), number
     if option.key == "face_crop_aug_range":
         return "2,4.5", "2,4.5"
+    if option.key == "lr_scheduler_type":
+        return "StepLR", "StepLR"
     if option.key == "network_args":
         return "conv_dim=4", None
     return {
@@ -80,6 +84,8 @@ def needed(option: Declared) -> list[tuple[Declared, Any]]:
         other = declarations()[key]
         if other.default not in allowed:
             found += [*needed(other), (other, allowed[0])]
+    if option.key == "lr_scheduler_args":  # the schedule by default takes none
+        found.append((declarations()["lr_scheduler_type"], "StepLR"))
     return found
 
 
@@ -101,6 +107,25 @@ def test_every_field_changes_exactly_its_own_key(clean: Any) -> None:
         assert found == wanted, option.key
         for one in (option, *(other for other, _ in reversed(needs))):
             page.click(f'[data-key="{one.key}"] .at-reset')
+    assert shown_toml(page) == {}
+
+
+def test_an_optimizer_that_is_not_installed_is_grey_and_any_other_can_be_typed(clean: Any) -> None:
+    page = clean
+    page.click(".at-tools [data-view=all]")
+    field = "#opt-optimizer_type"
+    options = page.locator(f"{field} option")
+    grey = {text.partition(" (")[0]: text for text in options.locator(":scope:disabled").all_inner_texts()}
+    assert {name: f"{name} ({why})" for name, why in unavailable().items()} == grey
+    page.select_option(field, label="Other: type its name")
+    page.fill(field, "no_such_library.Class")
+    page.press(field, "Tab")
+    page.wait_for_selector('[data-key="optimizer_type"] .at-problem:not([hidden])')
+    assert "pip install no_such_library" in page.inner_text('[data-key="optimizer_type"] .at-problem')
+    assert shown_toml(page) == {"optimizer_type": "no_such_library.Class"}
+    page.fill(field, "")
+    page.press(field, "Tab")
+    assert page.locator(f"select{field}").input_value() == "AdamW"
     assert shown_toml(page) == {}
 
 

@@ -208,16 +208,15 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         return module not in modules
 
     monkeypatch.setattr(table, "is_installed", installed)
-    monkeypatch.setattr(making, "is_installed", installed)
 
 
 def test_a_missing_library_is_named_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "bitsandbytes", "prodigyplus")
     assert unavailable()["AdamW8bit"] == "not installed: pip install bitsandbytes"
     assert "AdamW" not in unavailable()
-    eight = optimizers.missing("AdamW8bit")
+    eight = table.missing_library("AdamW8bit")
     assert eight is not None and "use AdamW" in eight.next and "--allow_fallback" in eight.next
-    plus = optimizers.missing("prodigyplus.ProdigyPlusScheduleFree")
+    plus = table.missing_library("prodigyplus.ProdigyPlusScheduleFree")
     assert plus is not None and "pip install prodigy-plus-schedule-free" in plus.next
     assert "--allow_fallback" not in plus.next
     with pytest.raises(EnvironmentFault) as caught:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from backend.errors import InputError
 from backend.jobs.runs import create_run
-from backend.settings import declarations
+from backend.settings import declarations, optimizers
 from ui.calls import callable_from_page
 from ui.context import Context
 from ui.drafts import Drafts
@@ -55,6 +55,17 @@ def test_the_schema_holds_every_option_once():
     assert keys == list(declarations())
     assert set(ESSENTIALS) <= set(keys)
     assert set(ESSENTIALS) == {key for key, one in declarations().items() if one.info.level == "basic"}
+
+
+def test_what_this_machine_lacks_is_told_beside_the_choice(page: TrainPage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(optimizers, "is_installed", lambda module: module != "prodigyopt")
+    schema = form_schema(ESSENTIALS, "network")
+    options = {option["key"]: option for group in schema["groups"] for option in group["options"]}
+    assert options["optimizer_type"]["lacks"] == {"Prodigy": "not installed: pip install prodigyopt"}
+    assert "lacks" not in options["lr_scheduler"]
+    told = page.look({"values": {"optimizer_type": "Prodigy"}})["problems"]
+    assert any("needs the library prodigyopt" in problem["what"] for problem in told)
+    assert options["optimizer_type"]["open"] is True
 
 
 def test_a_first_visit_begins_with_a_preset_and_a_later_one_with_the_draft(page: TrainPage):

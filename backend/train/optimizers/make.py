@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from backend.errors import EnvironmentFault, InputError, Problem
+from backend.errors import EnvironmentFault, InputError
 from backend.settings.arguments import read_arguments
-from backend.settings.optimizers import OptimizerKind, find, install_hint, is_installed
+from backend.settings.optimizers import OptimizerKind, find, install_hint, missing_library
 
 Groups = list[dict[str, Any]]
 
@@ -30,21 +30,6 @@ def settled(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
             return {"relative_step": True, **arguments}
         case _:
             return dict(arguments)
-
-
-def missing(name: str) -> Problem | None:
-    """Why this machine cannot run an optimizer, or None when it can."""
-    kind = find(name)
-    if not kind.library or is_installed(kind.library):
-        return None
-    hint = f"install it: {install_hint(kind.library)}"
-    return Problem(
-        f"the optimizer {kind.name} needs the library {kind.library}, which is not installed",
-        next=f"use {kind.replacement}, or run again with --allow_fallback to have it replaced, or {hint}"
-        if kind.replacement
-        else f"{hint}; or choose another optimizer",
-        key="optimizer_type",
-    )
 
 
 def replacement(name: str, items: Iterable[str]) -> dict[str, Any] | None:
@@ -74,7 +59,7 @@ def make(name: str, groups: Groups, lr: float, arguments: Mapping[str, Any]) -> 
         InputError: there is no such class, it cannot train here, the groups' rates do not suit it,
             or it does not take one of the arguments.
     """
-    problem = missing(name)
+    problem = missing_library(name)
     if problem is not None:
         raise EnvironmentFault(problem)
     kind = find(name)
