@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from backend.networks import joint_dialect
+from backend.networks import joint_dialect, xl_dialect
 
 # Words of dotted paths that hold an underscore of their own; longer ones first.
 _WORDS = (
@@ -93,10 +93,13 @@ def to_kohya(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def normalised(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of any dialect in kohya's names.
 
-    Newer programs leave ``text_model`` out of a text encoder's names; it is put back.
+    Newer programs leave ``text_model`` out of a text encoder's names; it is put back. SDXL's U-Net is
+    named by the original layout's blocks.
     """
     weights = joint_dialect.to_kohya(weights) if joint_dialect.is_peft(weights) else weights
     found = to_kohya(weights) if is_dotted(weights) else dict(weights)
+    if xl_dialect.is_by_diffusers_blocks(found):
+        found = xl_dialect.to_original_blocks(found)
     return {
         re.sub(r"^(lora_te[12]?_)encoder_layers_", r"\1text_model_encoder_layers_", k): t
         for k, t in found.items()
