@@ -30,6 +30,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "metadata": sections.MetadataSettings,
     "sampling": sections.SamplingSettings,
     "tracking": sections.TrackingSettings,
+    "hub": sections.HubSettings,
     "launch": sections.LaunchSettings,
 }
 """Section name -> its model, in the order of form, file and reference."""

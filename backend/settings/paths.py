@@ -30,6 +30,8 @@ def check_files(settings: Settings) -> list[Problem]:
     """What is wrong with the paths in the settings, before anything is loaded."""
     values = settings.flat()
     unused = {"train_data_dir", "reg_data_dir"} if values["dataset_config"] else set[str]()
+    if values["resume_from_huggingface"]:
+        unused |= {"resume"}
     problems: list[Problem] = []
     for key, declared in declarations().items():
         if declared.info.path and values[key] and key not in unused:

@@ -17,7 +17,7 @@ from backend.settings.declare import declarations
 if TYPE_CHECKING:
     from backend.settings.settings import Settings
 
-ENVIRONMENT: Mapping[str, str] = {"wandb_api_key": "WANDB_API_KEY"}
+ENVIRONMENT: Mapping[str, str] = {"wandb_api_key": "WANDB_API_KEY", "huggingface_token": "HF_TOKEN"}
 """Secret option -> the variable in which its own library looks for it."""
 
 

@@ -36,6 +36,7 @@ class Settings(BaseModel):
     metadata: sections.MetadataSettings = Field(default_factory=sections.MetadataSettings)
     sampling: sections.SamplingSettings = Field(default_factory=sections.SamplingSettings)
     tracking: sections.TrackingSettings = Field(default_factory=sections.TrackingSettings)
+    hub: sections.HubSettings = Field(default_factory=sections.HubSettings)
     launch: sections.LaunchSettings = Field(default_factory=sections.LaunchSettings)
 
     @classmethod

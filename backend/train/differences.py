@@ -24,7 +24,9 @@ from backend.weights.hashes import legacy_hash
 _ORDER: tuple[ResumeEffect, ...] = ("impossible", "changes", "safe")
 _PATHS = frozenset(("image_dir", "metadata_file", "conditioning_data_dir"))
 """Keys of a dataset file that only say where things lie."""
-_HOW_TO_RESUME = frozenset(("resume", "initial_step", "initial_epoch", "skip_until_initial_step"))
+_HOW_TO_RESUME = frozenset(
+    ("resume", "resume_from_huggingface", "initial_step", "initial_epoch", "skip_until_initial_step")
+)
 _COMPARED_OTHERWISE = _HOW_TO_RESUME | {"pretrained_model_name_or_path"}
 
 

@@ -17,6 +17,7 @@ from backend.settings import Settings
 from backend.system.identify import ModelFile, identify, require_base
 from backend.train.checkpoints import seed_of
 from backend.train.family_rules import require_sizes, require_suited
+from backend.train.hub import with_local_state
 from backend.train.modelspec import thumbnail
 from backend.train.tracking import check_trackers
 
@@ -39,6 +40,7 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     Raises:
         InputError: with every problem found, of settings, files, model and pictures alike.
     """
+    settings = with_local_state(settings)
     verdict = settings_package.check(settings)
     settings, problems, notes = verdict.settings, list(verdict.errors), list(verdict.notes)
     problems += settings_package.check_files(settings)

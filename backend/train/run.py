@@ -21,6 +21,7 @@ from backend.settings import Settings
 from backend.settings.secrets import hand_over
 from backend.train import several
 from backend.train.console import Console
+from backend.train.hub import uploading, with_local_state
 from backend.train.preflight import Prepared, prepare, with_seed
 from backend.train.team import Team, calling_off, join
 from backend.train.tracking import tracked
@@ -54,7 +55,7 @@ def _tell(notes: Iterable[Problem]) -> None:
 
 
 def _make_run(settings: Settings) -> tuple[Run, Prepared]:
-    settings = with_seed(hand_over(settings))
+    settings = with_seed(with_local_state(hand_over(settings)))
     prepared = prepare(settings)
     name = settings.saving.output_name or "training"
     config, dataset = settings_package.to_toml(settings), dataset_toml(prepared.plan)
@@ -120,7 +121,7 @@ def settings_of(run: Run) -> Settings:
     """The run's own settings, with the seed it was given once and for all."""
     settings = settings_package.read_toml(run.config)
     if settings.schedule.seed is None:
-        settings = with_seed(settings)
+        settings = with_seed(with_local_state(settings))
         write_text_atomic(run.config, settings_package.to_toml(settings))
     dataset = run.path / "dataset.toml"
     if dataset.is_file():
@@ -134,8 +135,9 @@ def _train(run: Run, prepared: Prepared, resume: bool, events: Sink, team: Team)
     """Train, with logs for other programs where they are asked for. Returns the state the run ends in."""
     if not team.main:
         return _load_and_train(run, prepared, resume, events, team)
-    with tracked(prepared.settings, run.path, events) as events:
-        return _load_and_train(run, prepared, resume, events, team)
+    settings = prepared.settings
+    with tracked(settings, run.path, events) as seen, uploading(settings, seen) as kept:
+        return _load_and_train(run, prepared, resume, kept, team)
 
 
 def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, team: Team) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from backend.settings.declare import Declared
 
 COMPANIONS: dict[str, dict[str, Any]] = {
+    "resume_from_huggingface": {"resume": "ann/cats/cat-state"},
     "dim_from_weights": {"network_weights": "lora.safetensors"},
     "adaptive_noise_scale": {"noise_offset": 0.1},
     "base_weights_multiplier": {"base_weights": ["a.safetensors", "b.safetensors"]},
