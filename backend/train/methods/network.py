@@ -40,8 +40,7 @@ class NetworkMethod:
     def __init__(self, settings: Settings, plan: DatasetPlan, model: DiffusionModel, seed: int) -> None:
         self.settings = settings
         self.plan = plan
-        rates = learning_rates(settings, list(model.text_encoders))
-        self.rates: Mapping[str, float] = rates | dict.fromkeys(_left_alone(settings, model), 0.0)
+        self.rates: Mapping[str, float] = part_rates(settings, model)
         wanted = {part for part, rate in self.rates.items() if rate > 0}
         merge_base_weights(settings, model)
         modules = [m for m in (*model.adapter_modules(), *model.further_modules()) if m.part in wanted]
@@ -161,9 +160,11 @@ def text_rates(settings: Settings, text_parts: list[str]) -> dict[str, float]:
     return {part: common if rate is None else rate for part, rate in own.items()}
 
 
-def _left_alone(settings: Settings, model: DiffusionModel) -> list[str]:
-    """Text encoders that are only trained when asked for, and were not asked for."""
-    return [] if settings.sd3.train_t5xxl else [name for name in model.text_encoders if name in model.optional_text]
+def part_rates(settings: Settings, model: DiffusionModel) -> dict[str, float]:
+    """As :func:`learning_rates` for a model: 0 for text encoders that have to be asked for and were not."""
+    rates = learning_rates(settings, list(model.text_encoders))
+    alone = () if settings.sd3.train_t5xxl else model.optional_text & rates.keys()
+    return rates | dict.fromkeys(alone, 0.0)
 
 
 def network_spec(settings: Settings) -> NetworkSpec:

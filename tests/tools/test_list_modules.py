@@ -1,0 +1,55 @@
+"""``tools/list_modules.py``: names and shapes of networks on published models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.settings import parse_command_line
+from backend.train.listing import list_modules
+
+
+def listed(arch: str, *words: str):
+    return list_modules(arch, parse_command_line([*words], prog="p", complete=False).settings)
+
+
+@pytest.mark.parametrize(
+    ("arch", "file", "words"),
+    [
+        ("sd15", "full_sd15_lora", ()),
+        ("sd15", "full_sd15_lora_conv", ("--network_args", "conv_dim=4", "conv_alpha=1")),
+        ("sd21", "full_sd2_lora", ()),
+        ("sdxl", "full_sdxl_lora_conv", ("--network_args", "conv_dim=4", "conv_alpha=1")),
+        ("sd3-medium", "sd3_medium_lora_base", ()),
+        ("sd35-medium", "sd35_medium_lora_base", ()),
+    ],
+)
+def test_networks_of_the_reference(golden_dir: Path, arch: str, file: str, words: tuple[str, ...]) -> None:
+    wanted = json.loads((golden_dir / "keys" / f"{file}.json").read_text())["tensors"]
+    modules = listed(arch, "--network_dim", "4", "--network_alpha", "2", *words)
+    assert {name: list(shape) for module in modules for name, shape in module.shapes.items()} == wanted
+
+
+def test_ranks_by_block_and_parts_left_out() -> None:
+    dims = "block_dims=" + ",".join(str(number) for number in range(23))
+    modules = listed("sdxl", "--network_train_unet_only", "--network_args", dims)
+    assert {module.part for module in modules} == {"unet"}
+    ranks = {module.name: module.rank for module in modules}
+    assert ranks["lora_unet_input_blocks_4_1_proj_in"] == 5
+    assert ranks["lora_unet_output_blocks_5_1_proj_out"] == 18
+    one = listed("sdxl", "--unet_lr", "0", "--text_encoder_lr1", "0", "--network_dim", "8")
+    assert {module.part for module in one} == {"te2"}
+    assert len(one) == 32 * 6
+    assert one[0].parameters == 8 * (1280 + 1280)
+
+
+def test_the_table(root: Path) -> None:
+    words = [sys.executable, "tools/list_modules.py", "--arch", "sd15", "--network_dim", "8"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("264 modules, ")
+    assert lines[1].split()[:4] == ["lora_te_text_model_encoder_layers_0_self_attn_k_proj", "te", "text", "8"]
