@@ -76,6 +76,8 @@ class DiffusionModel(ABC):
     """Picture sides / latent sides."""
     side_multiple: ClassVar[int] = 8
     """Sides of pictures are multiples of this many pixels."""
+    reads_emphasis: ClassVar[bool] = False
+    """Whether :meth:`tokenize_weighted` and :meth:`weigh_text` have a meaning."""
     optional_text: ClassVar[frozenset[str]] = frozenset()
     """Text encoders that stay as they are unless a person asks for them to be trained."""
     default_resolution: int

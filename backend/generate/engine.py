@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from backend.errors import InputError
 from backend.families.base import DiffusionModel
-from backend.generate import samplers
+from backend.generate import emphasis, samplers
 from backend.generate.request import DEFAULT_SAMPLER, MIN_SIDE, Request, fitted, singles
 
 OnStep = Callable[[int, int], None]
@@ -137,9 +137,9 @@ def _guided(model: DiffusionModel, pictures: Sequence[Request]) -> Callable[[Ten
     first, size = pictures[0], len(pictures)
     guided = first.scale > 1
     texts = [picture.negative for picture in pictures] if guided else []
-    tokens = model.tokenize([*texts, *(picture.prompt for picture in pictures)], first.max_token_length)
+    prompts = [*texts, *(picture.prompt for picture in pictures)]
     device, dtype = _device(model), _dtype(model)
-    conditioning = model.encode_text({key: ids.to(device) for key, ids in tokens.items()}, first.clip_skip)
+    conditioning = emphasis.encode(model, prompts, first.max_token_length, first.clip_skip, device)
 
     def predict(latents: Tensor, time: Tensor) -> Tensor:
         doubled = torch.cat([latents, latents]) if guided else latents
@@ -222,7 +222,7 @@ def constant_fault(image: Image.Image) -> str:
 def _cut_notes(model: DiffusionModel, request: Request) -> list[str]:
     limit = request.max_token_length or 75
     texts = {"prompt": request.prompt, "negative prompt": request.negative}
-    counts = {name: model.token_count(text) for name, text in texts.items()}
+    counts = {name: emphasis.token_count(model, text) for name, text in texts.items()}
     return [
         f"the {name} has {count} tokens, only the first {limit} are read"
         for name, count in counts.items()

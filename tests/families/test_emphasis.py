@@ -9,8 +9,12 @@ import torch
 
 from backend import families
 from backend.data.emphasis import parse, plain
+from backend.errors import InputError
 from backend.families.base import DiffusionModel
 from backend.families.parts.tokenizer import ClipTokenizer, weigh_states
+from backend.generate.emphasis import encode, token_count
+from tests.generate.fake import FakeModel
+from tests.train.small import SmallModel
 
 
 @pytest.mark.parametrize(
@@ -84,3 +88,32 @@ def test_only_the_emphasised_word_counts_more(model: DiffusionModel) -> None:
     expected = plain_text.clone()
     expected[:, 2] *= 1.5
     torch.testing.assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_prompts_are_read_with_emphasis_and_plain_ones_are_as_before(model: DiffusionModel) -> None:
+    device = torch.device("cpu")
+    plain_text = model.encode_text(model.tokenize(["a red cat", "12"]))["hidden"]
+    assert torch.equal(encode(model, ["a red cat", "12"], None, None, device)["hidden"], plain_text)
+    found = encode(model, ["a (red:1.5) cat", "12"], None, None, device)["hidden"]
+    torch.testing.assert_close(found[1], plain_text[1])
+    torch.testing.assert_close(found[0, 2], 1.5 * plain_text[0, 2])
+    assert token_count(model, "a (red:1.5) cat") == 3
+
+
+@torch.no_grad()
+def test_a_prompt_keeps_its_mean() -> None:
+    small = SmallModel()
+    before = small.encode_text(small.tokenize(["ab", "c"]))["hidden"]
+    found = encode(small, ["a(b:9)", "c"], None, None, torch.device("cpu"))["hidden"]
+    torch.testing.assert_close(found.mean((-2, -1)), before.mean((-2, -1)))
+    torch.testing.assert_close(found[0, 1] / found[0, 0], 9 * before[0, 1] / before[0, 0])
+    torch.testing.assert_close(found[1], before[1])
+
+
+def test_a_family_without_emphasis_takes_brackets_as_they_are() -> None:
+    model = FakeModel()
+    found = encode(model, ["(a)"], None, None, torch.device("cpu"))["hidden"]
+    assert torch.equal(found, model.encode_text(model.tokenize(["(a)"]))["hidden"])
+    with pytest.raises(InputError, match="does not read emphasis"):
+        model.tokenize_weighted(["(a)"])

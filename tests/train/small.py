@@ -41,6 +41,7 @@ class SmallModel(FakeModel):
     """As the fake model of the generator, with something to train in both parts."""
 
     family = "sd1"
+    reads_emphasis = True
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)

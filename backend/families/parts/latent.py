@@ -55,6 +55,7 @@ class LatentDiffusion(DiffusionModel):
     """A U-Net on VAE latents, told what to draw by CLIP text encoders."""
 
     latent_channels: ClassVar[int] = 4
+    reads_emphasis: ClassVar[bool] = True
     layout: ClassVar[Layout]
     rule: ClassVar[Rule]
     text_parts: ClassVar[Mapping[str, str]]
