@@ -48,6 +48,24 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+PUBLISHED: Mapping[str, tuple[str, str]] = {
+    "sd15": ("sd1", ""),
+    "sd21": ("sd2", ""),
+    "sdxl": ("sdxl", ""),
+    "sd3-medium": ("sd3", "medium"),
+    "sd35-medium": ("sd3", "5-medium"),
+    "sd35-large": ("sd3", "5-large"),
+}
+"""Models that many have, by the names they are called -> (family, variant)."""
+
+
+def hollow(name: str) -> DiffusionModel:
+    """A published model without weights: modules have names and shapes, and take no memory."""
+    family, variant = PUBLISHED[name]
+    package = import_module(FAMILIES[family].package)
+    return package.hollow(variant) if variant else package.hollow()
+
+
 def default_resolution(base: ModelFile, v_prediction: bool = False) -> int:
     """Pixels of a side that a base model was made for; ``v_prediction``: it is said to predict v."""
     family = FAMILIES[base.family]

@@ -90,6 +90,20 @@ class Loaded:
     weights: Weights
 
 
+def hollow_parts(shapes: Shapes) -> Loaded:
+    """The modules without memory, for names and shapes alone."""
+    return Loaded(
+        unet=skeleton(lambda: UNet(shapes.unet)),
+        texts={part: _hollow_text(shape) for part, shape in shapes.texts.items()},
+        vae=skeleton(lambda: Vae(shapes.vae)),
+        weights=Weights(Path(), {}, {}),
+    )
+
+
+def _hollow_text(shape: ClipShape) -> ClipTextModel:
+    return skeleton(lambda: ClipTextModel(shape))
+
+
 def load_parts(path: Path, dtype: torch.dtype, vae: Path | None, layout: Layout, rule: Rule) -> Loaded:
     """The parts of a single file (.safetensors, .ckpt) or diffusers folder, on the CPU.
 

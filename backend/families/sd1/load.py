@@ -7,10 +7,21 @@ from pathlib import Path
 import torch
 
 from backend.families.base import Source
-from backend.families.parts.loading import load_parts
+from backend.families.parts.clip import ClipShape
+from backend.families.parts.loading import Shapes, hollow_parts, load_parts
+from backend.families.parts.unet import UNetShape
+from backend.families.parts.vae import VaeShape
 from backend.families.sd1.keys import LAYOUT
 from backend.families.sd1.model import RULE, StableDiffusion1
 from backend.system.identify import require_base
+
+
+def hollow(variant: str = "") -> StableDiffusion1:
+    """The published model without weights: modules have shapes and no memory."""
+    assert not variant, f"SD 1.x has no variant {variant}"
+    loaded = hollow_parts(Shapes(UNetShape(), {"text_encoder": ClipShape()}, VaeShape()))
+    text, path = loaded.texts["text_encoder"], Path("sd15")
+    return StableDiffusion1(loaded.unet, text, loaded.vae, "epsilon", Source(path), loaded.weights)
 
 
 def load(

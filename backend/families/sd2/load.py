@@ -7,10 +7,17 @@ from pathlib import Path
 import torch
 
 from backend.families.base import Source
-from backend.families.parts.loading import load_parts
-from backend.families.sd2.layout import LAYOUT, RULE
+from backend.families.parts.loading import Shapes, hollow_parts, load_parts
+from backend.families.sd2.layout import FULL_TEXT, FULL_UNET, FULL_VAE, LAYOUT, RULE
 from backend.families.sd2.model import TEXT, StableDiffusion2
 from backend.system.identify import require_base
+
+
+def hollow(variant: str = "") -> StableDiffusion2:
+    """The published model without weights: modules have shapes and no memory."""
+    assert not variant, f"SD 2.x has no variant {variant}"
+    shapes = Shapes(FULL_UNET, {"text_encoder": FULL_TEXT}, FULL_VAE)
+    return StableDiffusion2(hollow_parts(shapes), "v", Source(Path("sd21")))
 
 
 def load(

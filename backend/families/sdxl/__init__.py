@@ -1,6 +1,6 @@
 """Stable Diffusion XL."""
 
-from backend.families.sdxl.load import load
+from backend.families.sdxl.load import hollow, load
 from backend.families.sdxl.model import StableDiffusionXL
 
-__all__ = ["StableDiffusionXL", "load"]
+__all__ = ["StableDiffusionXL", "hollow", "load"]

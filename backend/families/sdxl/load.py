@@ -8,10 +8,18 @@ import torch
 
 from backend.errors import InputError
 from backend.families.base import Source
-from backend.families.parts.loading import load_parts
-from backend.families.sdxl.layout import LAYOUT, RULE
+from backend.families.parts.loading import Shapes, hollow_parts, load_parts
+from backend.families.sdxl.layout import FULL_TEXT, FULL_TEXT_2, FULL_UNET, FULL_VAE, LAYOUT, RULE
 from backend.families.sdxl.model import SIZE_WIDTH, TEXT_2, StableDiffusionXL
 from backend.system.identify import require_base
+
+
+def hollow(variant: str = "") -> StableDiffusionXL:
+    """The published model without weights: modules have shapes and no memory."""
+    assert not variant, f"SDXL has no variant {variant}"
+    texts = {"text_encoder": FULL_TEXT, "text_encoder_2": FULL_TEXT_2}
+    loaded = hollow_parts(Shapes(FULL_UNET, texts, FULL_VAE))
+    return StableDiffusionXL(loaded, "epsilon", Source(Path("sdxl")))
 
 
 def load(
