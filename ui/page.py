@@ -10,7 +10,7 @@ import gradio as gr
 from ui.context import Context
 from ui.form import ASSETS, asset
 from ui.i18n import t
-from ui.tabs import dataset, generate, runs, start, train
+from ui.tabs import dataset, generate, merge, runs, start, train
 from ui.theme import theme
 
 _PAGES = (
@@ -18,6 +18,7 @@ _PAGES = (
     ("train", "./"),
     ("dataset", "./dataset"),
     ("generate", "./generate"),
+    ("models", "./models"),
     ("runs", "./runs"),
 )
 
@@ -69,6 +70,9 @@ def build(context: Context) -> gr.Blocks:
     with page.route(t("app.generate"), "/generate"):
         _header("generate")
         generate.build(context)
+    with page.route(t("app.models"), "/models"):
+        _header("models")
+        merge.build(context)
     with page.route(t("app.runs"), "/runs"):
         _header("runs")
         runs.build(context)

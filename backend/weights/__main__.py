@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -53,9 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     path: Path = options.job / JOB if options.job.is_dir() else options.job
     values = _read(path)
     log = EventLog(options.events or path.with_name("events.jsonl"))
+    # A job that is asked to end clears away what it had begun to write.
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _do(values, log)
     finally:
+        signal.signal(signal.SIGTERM, earlier)
         log.close()
 
 
@@ -83,6 +87,9 @@ def _do(values: Mapping[str, Any], log: EventLog) -> int:
     except AtelierError as error:
         print(f"error: {error.text()}", file=sys.stderr)
         return _failed(log, [problem.as_dict() for problem in error.problems], error.exit_code)
+    except KeyboardInterrupt:
+        log.emit("state", state="stopped")
+        return 130
     except Exception as error:
         problem = Problem("something unexpected went wrong", why=repr(error), next="the log has the details")
         _failed(log, [problem.as_dict()], 4)

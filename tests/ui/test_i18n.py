@@ -23,6 +23,7 @@ BUILT = (
     "live.",
     "gen.",
     "data.",
+    "models.",
 )
 """Keys with these beginnings are put together in code."""
 
