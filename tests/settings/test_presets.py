@@ -24,6 +24,13 @@ def test_there_are_presets_for_the_usual_cases() -> None:
     }
 
 
+@pytest.mark.parametrize("family", ["sd21", "sdxl"])
+def test_other_families_have_them_too(family: str) -> None:
+    names = {path.stem for path in (BUNDLED / family).glob("*.toml")}
+    assert names >= {"character", "style", "small-card", "card-12gb", "card-24gb", "quick-look"}
+    assert family != "sdxl" or "adafactor" in names
+
+
 @pytest.mark.parametrize("preset", ALL, ids=lambda preset: preset.path.stem)
 def test_a_bundled_preset_is_right(preset: Preset) -> None:
     assert preset.problems == ()
