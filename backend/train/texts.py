@@ -15,6 +15,7 @@ from backend.data.tokens import room
 from backend.data.types import DatasetPlan, Picture
 from backend.errors import Problem
 from backend.families.base import Conditioning, DiffusionModel, TokenIds
+from backend.settings.declare import declarations
 from backend.settings.sections import ModelSettings
 
 
@@ -51,7 +52,9 @@ def cut_captions(model: DiffusionModel, plan: DatasetPlan, settings: ModelSettin
     }
     if not names:
         return []
-    longer = "" if limit >= 225 else f" max_token_length {limit + 75} reads more."
+    families = declarations()["max_token_length"].info.families
+    can_read_more = limit < 225 and (not families or model.family in families)
+    longer = f" max_token_length {limit + 75} reads more." if can_read_more else ""
     text = f"{count(len(names), 'caption is', 'captions are')} longer than {limit} tokens and cut there: "
     return [Problem(f"{text}{listing(names)}.{longer}", key="max_token_length")]
 

@@ -60,3 +60,12 @@ def test_prefix_suffix_and_every_tag_count(tmp_path: Path) -> None:
     session, *_ = start(folder, tmp_path, **long)
     model = settings_of(folder, **long).model
     assert len(cut_captions(SmallModel(), session.loader.plan, model)) == 1
+
+
+def test_a_family_that_reads_no_more_is_not_told_to(tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "p" / "1_a", 1, ["b" * 80]).parent
+    session, *_ = start(folder, tmp_path)
+    model = SmallModel()
+    model.family = "sd3"  # type: ignore[misc]
+    (note,) = cut_captions(model, session.loader.plan, session.settings.model)
+    assert "longer than 75 tokens" in note.what and "max_token_length" not in note.what
