@@ -128,9 +128,12 @@ _UNFIT = {
 }
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _BY_NAME: Mapping[str, OptimizerKind] = {kind.name.lower(): kind for kind in KINDS}
-_BY_PATH: Mapping[str, OptimizerKind] = {
-    kind.path: kind for kind in KINDS if kind.name in kind.path or kind.name == "AdaFactor"
+_BY_CLASS: Mapping[tuple[str, str], OptimizerKind] = {
+    (kind.path.partition(".")[0], kind.path.rpartition(".")[2]): kind
+    for kind in KINDS
+    if kind.name in kind.path or kind.name == "AdaFactor"
 }
+"""(Library, class) -> its kind: metadata names a class by the module that it is written in."""
 _TORCH_BY_NAME: Mapping[str, str] = {name.lower(): name for name in TORCH_NAMES}
 
 
@@ -151,7 +154,8 @@ def read_optimizer(value: object) -> str:
     if text.lower() in _TORCH_BY_NAME:
         return _TORCH_BY_NAME[text.lower()]
     if _PATH.fullmatch(text):
-        return _BY_PATH[text].name if text in _BY_PATH else text
+        known = _BY_CLASS.get((text.partition(".")[0], text.rpartition(".")[2]))
+        return known.name if known else text
     raise ValueError(f"there is no optimizer '{text}'{_suggestion(text)}")
 
 

@@ -12,7 +12,6 @@ from backend.settings import optimizers, schedules
 from backend.settings.option import Section, option
 from backend.settings.types import Fraction01, Resolution, Steps, TextList, read_face_range
 
-
 _DIFFUSION = ("sd1", "sd2", "sdxl")
 """Families that remove noise step by step; the others follow a flow."""
 

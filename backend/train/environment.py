@@ -6,6 +6,7 @@ replacement is used instead and becomes a note.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +16,8 @@ import torch
 
 from backend.errors import EnvironmentFault, Problem
 from backend.settings import Settings
-from backend.settings.optimizers import missing_library
+from backend.settings.sections import PrecisionSettings
+from backend.settings.optimizers import find, missing_library
 from backend.train import optimizers
 
 
@@ -35,9 +37,9 @@ def adapt(settings: Settings) -> tuple[Settings, list[Problem]]:
         EnvironmentFault: something cannot be done and ``allow_fallback`` is off, or nothing replaces it;
             all of it in one list.
     """
-    found = list(obstacles(settings))
+    found, remarks = list(obstacles(settings)), _remarks(settings)
     if not found:
-        return settings, []
+        return settings, remarks
     allowed = settings.precision.allow_fallback
     refused = [one.problem for one in found if one.replacement is None or not allowed]
     if refused:
@@ -47,7 +49,16 @@ def adapt(settings: Settings) -> tuple[Settings, list[Problem]]:
         Problem(f"{o.problem.what}: {_words(o.replacement or {})} is used instead", key=o.problem.key)
         for o in found
     ]
-    return settings.replace(**changes), notes
+    return settings.replace(**changes), notes + remarks
+
+
+def _remarks(settings: Settings) -> list[Problem]:
+    """What this machine does otherwise than one may expect."""
+    name = settings.optimizer.optimizer_type
+    if find(name).library != "bitsandbytes" or torch.cuda.is_available():
+        return []
+    what = f"{name} saves memory on a processor, but no time, and pages nothing"
+    return [Problem(what, next="AdamW or Lion are faster here", key="optimizer_type")]
 
 
 def obstacles(settings: Settings) -> Iterator[Obstacle]:
@@ -62,15 +73,33 @@ def obstacles(settings: Settings) -> Iterator[Obstacle]:
         yield Obstacle(
             _problem("xformers", "xformers attention", why, "sdpa"), {"xformers": False, "sdpa": True}
         )
-    yield from _precision(settings.precision.mixed_precision, cuda)
+    yield from _precision(settings.precision, cuda)
+    yield from _compiler(settings.precision, cuda)
 
 
-def _precision(asked: str, cuda: bool) -> Iterator[Obstacle]:
+def _compiler(wanted: PrecisionSettings, cuda: bool) -> Iterator[Obstacle]:
+    """What inductor needs to turn its programs into machine code."""
+    if not wanted.torch_compile or wanted.dynamo_backend != "inductor":
+        return
+    ready = (
+        find_spec("triton")
+        if cuda
+        else next(filter(None, map(shutil.which, ("c++", "g++", "clang++", "cl"))), None)
+    )
+    if ready is None:
+        why = "the library triton is not installed" if cuda else "there is no C++ compiler"
+        yield Obstacle(
+            _problem("torch_compile", "torch_compile", why, "no torch_compile"), {"torch_compile": False}
+        )
+
+
+def _precision(wanted: PrecisionSettings, cuda: bool) -> Iterator[Obstacle]:
+    asked = wanted.mixed_precision
     if asked == "fp16" and not cuda:
         why = "half precision is slower than full precision on a processor"
         yield Obstacle(
             _problem("mixed_precision", "mixed precision fp16", why, "mixed_precision=no"),
-            {"mixed_precision": "no"},
+            {"mixed_precision": "no", "full_fp16": False, "fp8_base": False, "fp8_base_unet": False},
         )
     if asked == "bf16" and cuda and not torch.cuda.is_bf16_supported():
         yield Obstacle(
@@ -80,7 +109,7 @@ def _precision(asked: str, cuda: bool) -> Iterator[Obstacle]:
                 "this card does not have it",
                 "mixed_precision=fp16",
             ),
-            {"mixed_precision": "fp16"},
+            {"mixed_precision": "fp16", "full_bf16": False, "full_fp16": wanted.full_bf16},
         )
 
 

@@ -52,7 +52,7 @@ def test_defaults_lack_only_model_and_pictures() -> None:
         ),
         (
             {"optimizer_type": "Prodigy", "unet_lr": 1, "text_encoder_lr": 0.5},
-            "Prodigy takes one learning rate for all parts; unet_lr and text_encoder_lr differ",
+            "Prodigy takes one learning rate for all parts; those of U-Net and text encoder differ",
         ),
         (
             {"optimizer_type": "DAdaptAdam", "learning_rate": 1, "unet_lr": 0.5},
@@ -60,6 +60,7 @@ def test_defaults_lack_only_model_and_pictures() -> None:
         ),
         ({"optimizer_type": "DAdaptation", "learning_rate": 1, "text_encoder_lr": 0.5}, "for all parts"),
         ({"optimizer_type": "Prodigy", "learning_rate": 1, "loraplus_lr_ratio": 16}, "no LoRA+ ratios"),
+        ({"optimizer_type": "Prodigy", "learning_rate": 1, "text_encoder_lr1": 0.5}, "for all parts"),
         (
             {
                 "optimizer_type": "DAdaptSGD",
@@ -245,6 +246,7 @@ def test_rates_that_adafactor_sets_itself_may_be_large() -> None:
     [
         {"learning_rate": 1.5},
         {"unet_lr": 1, "text_encoder_lr": 1},
+        {"learning_rate": 1, "text_encoder_lr1": 1, "text_encoder_lr2": 1},
         {"learning_rate": 1, "text_encoder_lr": 0},
         {"unet_lr": 1, "text_encoder_lr": 0.5, "network_train_unet_only": True},
         {"unet_lr": 1, "learning_rate": 0.3, "cache_text_encoder_outputs": True},

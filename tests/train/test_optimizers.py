@@ -107,7 +107,10 @@ def test_classes_of_torch_are_all_known_or_refused() -> None:
     [
         ("", "AdamW"), ("adamw8BIT", "AdamW8bit"), ("Adafactor", "AdaFactor"), ("dadaptation", "DAdaptation"),
         ("rmsprop", "RMSprop"), ("torch.optim.AdamW", "AdamW"), ("torch.optim.SGD", "torch.optim.SGD"),
-        ("bitsandbytes.optim.AdamW8bit", "AdamW8bit"), ("some_library.deep.Class", "some_library.deep.Class"),
+        ("bitsandbytes.optim.AdamW8bit", "AdamW8bit"), ("prodigyopt.prodigy.Prodigy", "Prodigy"),
+        ("torch.optim.sgd.SGD", "torch.optim.sgd.SGD"), ("torch.optim.adamw.AdamW", "AdamW"),
+        ("bitsandbytes.optim.lamb.LAMB", "bitsandbytes.optim.lamb.LAMB"),
+        ("some_library.deep.Class", "some_library.deep.Class"),
     ],
 )  # fmt: skip
 def test_names_are_read_in_any_case_and_paths_as_they_are(written: str, name: str) -> None:

@@ -28,10 +28,14 @@ _TWO_RATES = (
         ("unet_lr", "unset"),
         ("text_encoder_lr", "!=", ("key", "learning_rate")),
     ),
+    *(("all", (key, ">", 0), (key, "!=", ("key", "unet_lr"))) for key in OWN_TEXT_RATES),
+    *(
+        ("all", (key, ">", 0), ("unet_lr", "unset"), (key, "!=", ("key", "learning_rate")))
+        for key in OWN_TEXT_RATES
+    ),
 )
 _RATES_BY_WEIGHT = (
     "any",
-    *((key, ">", 0) for key in OWN_TEXT_RATES),
     *(
         (key, "set")
         for key in (
@@ -118,7 +122,7 @@ RULES: tuple[Rule, ...] = (
         "two-rates",
         "error",
         ("all", ONE_RATE, _TWO_RATES, ("not", UNET_OFF), ("not", TEXT_OFF)),
-        "{optimizer_type} takes one learning rate for all parts; unet_lr and text_encoder_lr differ",
+        "{optimizer_type} takes one learning rate for all parts; those of U-Net and text encoder differ",
         "leave unet_lr and text_encoder_lr empty, or give both the value of learning_rate; "
         "0 leaves a part untrained",
         why="it finds one step size for everything that is trained",
@@ -128,9 +132,8 @@ RULES: tuple[Rule, ...] = (
         "rates-by-weight",
         "error",
         ("all", ONE_RATE, _RATES_BY_WEIGHT),
-        "{optimizer_type} takes one learning rate for all weights: no LoRA+ ratios, no rates by block "
-        "or text encoder",
-        "leave out loraplus_lr_ratio, down_lr_weight, text_encoder_lr1 and their like, or choose AdamW",
+        "{optimizer_type} takes one learning rate for all weights: no LoRA+ ratios, no rates by block",
+        "leave out loraplus_lr_ratio, down_lr_weight and their like, or choose AdamW",
         why="it finds one step size for everything that is trained",
         key="optimizer_type",
     ),
