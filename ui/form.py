@@ -19,6 +19,7 @@ import gradio as gr
 
 from backend.settings import schema
 from backend.settings.optimizers import unavailable
+from backend.settings.trackers import missing_trackers
 from ui.bind import own_keys
 from ui.i18n import t, texts
 
@@ -42,7 +43,7 @@ def form_schema(first: Sequence[str], method: str) -> dict[str, Any]:
 
     To an option's schema comes ``lacks``: choice -> why it cannot be chosen on this machine.
     """
-    lacks = {"optimizer_type": unavailable()}
+    lacks = {"optimizer_type": unavailable(), "log_with": missing_trackers()}
     groups = [
         {**group, "options": [_with_lacks(option, lacks) for option in group["options"]]}
         for group in schema()["groups"]

@@ -123,6 +123,7 @@ class Follower:
             "phase": self._phase,
             "progress": self._progress,
             "plan": self._plan,
+            "differences": self._differences,
             "step": self._step,
             "validation": self._validation,
             "sample": self._sample,
@@ -270,6 +271,15 @@ class Follower:
         self._tell(
             Message(record["type"], printable(str(record.get("text") or "")), problem, _time_of(record))
         )
+
+    def _differences(self, record: dict[str, Any]) -> None:
+        """What changed since the restore point, in one message; a warning when the result will differ."""
+        found = record.get("rows")
+        rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        grave = any(row.get("effect") != "safe" for row in rows)
+        parts = "; ".join(f"{row.get('what')} was {row.get('before')}, is {row.get('now')}" for row in rows)
+        text = f"changed since the restore point of step {record.get('step')}: {parts}"
+        self._tell(Message("warning" if grave else "note", printable(text), time=_time_of(record)))
 
     def _error(self, record: dict[str, Any]) -> None:
         problems = record.get("problems")

@@ -74,7 +74,11 @@ HINTS: Mapping[str, str] = {
     "config_file": "it has a meaning on the command line only",
     "output_config": "it has a meaning on the command line only",
     "dry_run": "it has a meaning on the command line only",
+    "dataset_class": "leave it out: a run counts, repeats and resumes the pictures of its plan, and a class "
+    "from elsewhere has none; folders, metadata files and dataset files are read",
     "datasets": "this looks like a dataset file: give it as dataset_config",
+    "debug_dataset": "the Dataset tab shows pictures as they are trained, tools/probe_data.py tells what each "
+    "batch holds, and --dry_run the buckets",
     "dropout": "write it as network_dropout, outside of network_args",
     "general": "this looks like a dataset file: give it as dataset_config",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +12,11 @@ from backend.errors import EnvironmentFault, InputError, Problem
 from backend.jobs.events import EventType, Sink
 from backend.settings import Settings
 from backend.settings.secrets import shareable
+from backend.settings.trackers import CHOICES, LIBRARIES, missing
 from backend.train.trackers import Tracker
 
 _DEFAULT_NAME = "network_train"
 """sd-scripts' name for the tracker of a network's training."""
-_LIBRARIES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 
 
 class Tracked:
@@ -73,7 +72,7 @@ def wanted(settings: Settings) -> tuple[str, ...]:
     section = settings.tracking
     if section.log_with is None:
         return ("tensorboard",) if section.logging_dir else ()
-    return ("tensorboard", "wandb") if section.log_with == "all" else (section.log_with,)
+    return CHOICES[section.log_with]
 
 
 def check_trackers(settings: Settings) -> None:
@@ -87,11 +86,11 @@ def check_trackers(settings: Settings) -> None:
 
     kinds = wanted(settings)
     for kind in kinds:
-        if find_spec(_LIBRARIES[kind]) is None:
+        if why := missing(kind):
             raise EnvironmentFault(
-                f"{kind} is not installed",
+                f"{kind} is {why.partition(':')[0]}",
                 why=f"log_with={settings.tracking.log_with or 'tensorboard'} writes logs for it",
-                next=f"install it with: python -m pip install {_LIBRARIES[kind]}, or leave log_with out",
+                next=f"install it with: {why.partition(': ')[2]}, or leave log_with out",
                 key="log_with",
             )
     if "wandb" in kinds and not settings.tracking.wandb_api_key and not has_key():
@@ -169,7 +168,7 @@ def _arguments(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
         raise InputError(
             f"log_tracker_config: {path} cannot be read: {error}", key="log_tracker_config"
         ) from error
-    odd = [key for key, table in found.items() if key not in _LIBRARIES or not isinstance(table, dict)]
+    odd = [key for key, table in found.items() if key not in LIBRARIES or not isinstance(table, dict)]
     if odd:
         raise InputError(
             f"log_tracker_config: {', '.join(odd)} is no table of a tracker",

@@ -116,6 +116,18 @@ def test_measurements_on_pictures_held_out_are_a_curve_of_their_own(run: Run) ->
     assert not view.curve.buckets
 
 
+def test_what_changed_before_a_resume_is_a_message(run: Run) -> None:
+    events, follower = EventLog(run.events), Follower(run)
+    row = {"what": "learning_rate", "before": "0.1", "now": "0.2", "effect": "changes", "key": "learning_rate"}
+    events.emit("differences", step=6, rows=[row])
+    events.emit("differences", step=7, rows=[{**row, "what": "save_state", "effect": "safe"}])
+    found = [(one.kind, one.text) for one in follower.update().messages]
+    assert found == [
+        ("warning", "changed since the restore point of step 6: learning_rate was 0.1, is 0.2"),
+        ("note", "changed since the restore point of step 7: save_state was 0.1, is 0.2"),
+    ]
+
+
 def test_equal_messages_are_counted_and_not_repeated(run: Run) -> None:
     events = EventLog(run.events)
     for _ in range(500):

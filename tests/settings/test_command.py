@@ -200,6 +200,8 @@ def test_another_name_is_told() -> None:
         ("--learning=1", "unknown option --learning", ""),
         ("--no_cache_latents", "unknown option --no_cache_latents", "write --cache_latents=false"),
         ("--deepspeed", "Atelier does not have --deepspeed", "leave it out"),
+        ("--debug_dataset", "Atelier does not have --debug_dataset", "tools/probe_data.py"),
+        ("--dataset_class=a.B", "Atelier does not have --dataset_class", "dataset files are read"),
         ("--save_last_n_steps=-3", "save_last_n_steps: -3 is out of range", ""),
         ("--optimizer_type AdanW", "there is no optimizer 'AdanW'; did you mean AdamW?", ""),
         ("--optimizer_type LBFGS", "LBFGS cannot be used: it evaluates the loss several times", ""),

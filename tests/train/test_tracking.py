@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from backend.errors import AtelierError, EnvironmentFault, InputError
-from backend.settings import Settings
-from backend.train import tracking
+from backend.settings import Settings, trackers
 from backend.train.tracking import check_trackers, log_folder, tracked, wanted
 
 STEP = {
@@ -181,15 +180,16 @@ def test_a_failed_run_is_told_to_the_tracker(tmp_path: Path, wandb: Any) -> None
 
 
 def test_a_missing_library_is_an_environment_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None if name == "wandb" else object())
+    monkeypatch.setattr(trackers, "is_installed", lambda name: name != "wandb")
     with pytest.raises(EnvironmentFault, match=r"wandb is not installed[\s\S]*pip install wandb") as caught:
         check_trackers(settings(log_with="all"))
     assert caught.value.exit_code == 3 and caught.value.problems[0].key == "log_with"
     check_trackers(settings(log_with="tensorboard"))
+    assert set(trackers.missing_trackers()) == {"wandb", "all"}, "the form greys them"
 
 
 def test_wandb_never_stops_to_ask_for_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda name: object())
+    monkeypatch.setattr(trackers, "is_installed", lambda name: True)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
     for variable in ("WANDB_MODE", "WANDB_API_KEY"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from backend.errors import InputError
 from backend.jobs.runs import create_run
-from backend.settings import declarations, optimizers
+from backend.settings import Settings, declarations, optimizers
 from ui.calls import callable_from_page
 from ui.context import Context
 from ui.drafts import Drafts
@@ -66,6 +67,29 @@ def test_what_this_machine_lacks_is_told_beside_the_choice(page: TrainPage, monk
     told = page.look({"values": {"optimizer_type": "Prodigy"}})["problems"]
     assert any("needs the library prodigyopt" in problem["what"] for problem in told)
     assert options["optimizer_type"]["open"] is True
+
+
+def test_secrets_go_to_the_run_and_into_no_file(
+    page: TrainPage, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    given: dict[str, Any] = {}
+
+    def start(root: Path, name: str, config: str, secrets: dict[str, str]) -> Any:
+        given.update(config=config, secrets=secrets)
+        return create_run(root, name, config)
+
+    monkeypatch.setattr(train.process, "create_and_start", start)
+    monkeypatch.setattr(page.finder, "look", lambda values, **_: SimpleNamespace(
+        problems=[], plan=None, settings=Settings.from_flat(values)
+    ))  # fmt: skip
+    values = {"train_data_dir": str(pictures), "network_dim": 3, "huggingface_token": "hf_1234567"}
+    answer = page.start({"values": values, "preset": ""})
+    assert answer["run"] and given["secrets"] == {"HF_TOKEN": "hf_1234567"}
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("network_dim" in path.read_text(errors="replace") for path in files)
+    assert not [path for path in files if b"hf_1234567" in path.read_bytes()]
+    options = {option["key"]: option for group in form_schema(ESSENTIALS, "network")["groups"] for option in group["options"]}
+    assert options["huggingface_token"]["secret"] and options["wandb_api_key"]["secret"]
 
 
 def test_a_first_visit_begins_with_a_preset_and_a_later_one_with_the_draft(page: TrainPage):
