@@ -16,8 +16,8 @@ import torch
 
 from backend.errors import EnvironmentFault, Problem
 from backend.settings import Settings
-from backend.settings.sections import PrecisionSettings
 from backend.settings.optimizers import find, missing_library
+from backend.settings.sections import PrecisionSettings
 from backend.train import optimizers
 
 
