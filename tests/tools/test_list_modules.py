@@ -26,6 +26,8 @@ def listed(arch: str, *words: str):
         ("sdxl", "full_sdxl_lora_conv", ("--network_args", "conv_dim=4", "conv_alpha=1")),
         ("sd3-medium", "sd3_medium_lora_base", ()),
         ("sd35-medium", "sd35_medium_lora_base", ()),
+        ("sd35-large", "sd35_large_lora_base", ()),
+        ("sd3-medium", "sd3_medium_lora_split_qkv", ("--network_args", "split_qkv=True")),
     ],
 )
 def test_networks_of_the_reference(golden_dir: Path, arch: str, file: str, words: tuple[str, ...]) -> None:
@@ -45,6 +47,11 @@ def test_ranks_by_block_and_parts_left_out() -> None:
     assert {module.part for module in one} == {"te2"}
     assert len(one) == 32 * 6
     assert one[0].parameters == 8 * (1280 + 1280)
+
+
+def test_t5_is_listed_when_it_is_trained() -> None:
+    modules = listed("sd3-medium", "--network_dim", "1", "--network_args", "train_t5xxl=True")
+    assert sum(module.part == "te3" for module in modules) == 168
 
 
 def test_the_table(root: Path) -> None:
