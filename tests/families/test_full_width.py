@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +50,39 @@ def test_loading_needs_about_the_memory_of_the_result(
     assert found["peak"] < weights * 1.05 + 300e6, "300 MB are torch itself"
     if dtype == "float16":
         assert found["seconds"] < 5, "the weights stay in the mapped file"
+
+
+@pytest.fixture(scope="module")
+def full_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full-width SDXL of zeros: a header and a hole of 6.9 GB, which takes no room on most disks."""
+    from backend.families.sdxl import layout
+
+    shapes = layout.original_shapes(layout.FULL_UNET, layout.FULL_TEXT, layout.FULL_TEXT_2, layout.FULL_VAE)
+    table: dict[str, object] = {}
+    end = 0
+    for name, shape in sorted(shapes.items()):
+        start, end = end, end + math.prod(shape) * 2
+        table[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [start, end]}
+    raw = json.dumps(table).encode()
+    raw += b" " * (-len(raw) % 8)
+    path = tmp_path_factory.mktemp("full") / "sdxl.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(raw)) + raw)
+        file.truncate(8 + len(raw) + end)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="measures memory by the resource module")
+def test_loading_sdxl_needs_about_the_memory_of_its_file(root: Path, full_sdxl: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, full_sdxl, "float16"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["modules"] == 986
+    assert found["peak"] < full_sdxl.stat().st_size * 1.15
+    full_sdxl.unlink()
