@@ -15,8 +15,10 @@ from backend.errors import run_main
 def main() -> None:
     """Parse the command line and run the stages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    stages = ("vae", "detail", "swap", "text", "judge", "latents", "unet", "export", "score")
-    parser.add_argument("--stage", choices=("all", *stages), default="all", help="default: all, in order")
+    stages = ["start", "vae", "detail", "swap", "text", "tagger", "captioner", "latents", "unet", "export"]
+    parser.add_argument(
+        "--stage", choices=("all", *stages, "score"), default="all", help="default: all, in order"
+    )
     parser.add_argument("--minutes", type=float, default=90, help="wall time for training (default: 90)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("models/demo/atelier-demo.safetensors"))
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--mixed-from", type=float, default=0.6, help="share of the time when they come in")
     parser.add_argument("--skew", type=float, default=0.5, help="smaller: noisier timesteps for the U-Net")
     parser.add_argument("--prompts", type=int, default=100, help="fixed prompts that are drawn for the score")
+    parser.add_argument("--sheet", type=Path, help="file for their pictures (default: beside the snapshots)")
     options = parser.parse_args()
     if options.minutes <= 0 or options.threads < 1:
         parser.error("--minutes and --threads must be above 0")
@@ -43,7 +46,7 @@ def main() -> None:
     making = Making(
         options.work, options.out, options.seed, plain=options.plain, mixed=options.mixed,
         lesson=Lesson(options.mixed_from, options.skew), rate=options.rate, decay=options.decay,
-        prompts=options.prompts,
+        prompts=options.prompts, sheet=options.sheet,
     )  # fmt: skip
     run(making, STAGES if options.stage == "all" else [options.stage], options.minutes)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.demo import subject
+from backend.demo import sets, subject
+from backend.demo.describing import describe
 from backend.demo.progress import Progress, clock
 from backend.errors import Problem, RunFault
 from backend.jobs import control
@@ -22,11 +23,13 @@ BUNDLED = REPOSITORY / "models" / "demo" / "atelier-demo.safetensors"
 PRESET = REPOSITORY / "presets" / "sd15" / "demo.toml"
 NAME = "demo-creature"
 PROMPTS = (
-    (f"{subject.TRIGGER}, standing, on a blue background", 11),
-    (f"{subject.TRIGGER}, waving, in a meadow", 12),
+    (f"{subject.TRIGGER} on a blue background", 11),
+    (f"{subject.TRIGGER} in a meadow", 12),
     ("a red circle on a white background", 13),
 )
 """What is drawn before and after, with seeds: the subject, the subject elsewhere, something else."""
+REGULARISATION = "regularisation"
+"""The class pictures' folder, beside the subject's."""
 DRAW_STEPS = 20
 GUIDANCE = 3.0
 """So small a model overdoes it at the usual 7."""
@@ -59,10 +62,19 @@ def run_demo(steps: int, progress: Progress, model: Path | None = None) -> Outco
 
 
 def prepare_pictures(folder: Path, progress: Progress) -> Path:
-    """Draw the dataset; returns the folder to train on."""
-    progress.say("1. Drawing twelve pictures of a creature that no model knows, with captions")
+    """Draw and describe the dataset, and draw class pictures beside it; returns the folder to train on.
+
+    :raises InputError: when the bundled tagger or captioner is missing.
+    """
+    progress.say("1. Drawing twelve pictures of a creature that no model knows, and describing them")
     pictures = subject.make_dataset(folder / "pictures")
-    progress.say(f"  {pictures / subject.FOLDER}")
+    shown = pictures / subject.FOLDER
+    progress.show("Describing", 0, len(subject.PICTURES))
+    found = describe(shown, subject.TRIGGER, lambda done, of: progress.show("Describing", done, of))
+    sets.make_regularisation(folder / REGULARISATION)
+    progress.say(f"  {shown}")
+    for name, text in list(found.items())[:3]:
+        progress.say(f"    {name}  {text}")
     return pictures
 
 
@@ -85,12 +97,13 @@ def prepare_model(folder: Path, progress: Progress) -> Path:
 
 
 def demo_settings(model: Path, pictures: Path, steps: int) -> Settings:
-    """The demo preset with this model, these pictures and this many steps."""
+    """The demo preset with this model, these pictures, the class pictures beside them, and so many steps."""
     prompt, seed = PROMPTS[0]
     size = f"--w {subject.SIZE} --h {subject.SIZE}"
     changes: dict[str, Any] = {
         "pretrained_model_name_or_path": str(model),
         "train_data_dir": str(pictures),
+        "reg_data_dir": str(pictures.parent / REGULARISATION),
         "caption_extension": ".txt",
         "output_name": NAME,
         "max_train_steps": steps,

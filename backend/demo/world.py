@@ -83,8 +83,11 @@ class Scene:
     def caption(self) -> str:
         """``a red star and a blue fish on a yellow background``."""
         things = " and ".join(_with_article(thing.words()) for thing in self.things)
-        place = _SCENE_WORDS.get(self.background, f"on {_with_article(self.background)} background")
-        return f"{things} {place}"
+        return f"{things} {self.place()}"
+
+    def place(self) -> str:
+        """The caption's end: ``on a yellow background``, ``in the snow``."""
+        return _SCENE_WORDS.get(self.background, f"on {_with_article(self.background)} background")
 
     def tags(self) -> list[str]:
         """Tags in the manner of taggers: count, things, background."""
@@ -92,6 +95,15 @@ class Scene:
         place = self.background if self.background in SCENES else f"{self.background} background"
         found = [count, *(tag for thing in self.things for tag in thing.tags()), place]
         return list(dict.fromkeys(found))
+
+
+def every_word() -> list[str]:
+    """Every word that captions are made of, in alphabetical order."""
+    things = [Thing(shape, colour, pattern, face, size) for shape in SHAPES for colour in COLOURS
+              for pattern in PATTERNS for face in FACES for size in SIZES]  # fmt: skip
+    captions = [Scene((thing, thing), "red").caption() for thing in things]
+    captions += [Scene((Thing("star", "orange"),), place).caption() for place in BACKGROUNDS]
+    return sorted({word for caption in captions for word in caption.split()})
 
 
 def random_scene(rng: random.Random, *, plain: float = 0.4, two: float = 0.12) -> Scene:
@@ -129,13 +141,13 @@ def render(scene: Scene, seed: int, size: int = SIZE) -> Image.Image:
     side = size * _SCALE
     picture = Image.new("RGB", (side, side))
     _draw_background(picture, scene.background, rng)
-    for thing, (x, y, radius) in zip(scene.things, _places(scene, side, rng), strict=True):
+    for thing, (x, y, radius) in zip(scene.things, places(scene, side, rng), strict=True):
         draw_thing(picture, thing, (x, y), radius, rng)
     return picture.resize((size, size), Image.Resampling.BOX)
 
 
-def _places(scene: Scene, side: int, rng: random.Random) -> Iterator[tuple[float, float, float]]:
-    """Centre and radius of each thing, in pixels of the large picture."""
+def places(scene: Scene, side: int, rng: random.Random) -> Iterator[tuple[float, float, float]]:
+    """Centre and radius of each thing, in pixels of a picture that is ``side`` wide."""
     count = len(scene.things)
     for index, thing in enumerate(scene.things):
         radius = side * (0.36 if thing.size == "big" else 0.19) * (1.0 if count == 1 else 0.6)
@@ -148,10 +160,7 @@ def _places(scene: Scene, side: int, rng: random.Random) -> Iterator[tuple[float
 def draw_thing(picture: Image.Image, thing: Thing, centre: Point, radius: float, rng: random.Random) -> None:
     """Draw one thing with outline, pattern and face onto ``picture``."""
     side = picture.width
-    mask = Image.new("L", picture.size, 0)
-    pen = ImageDraw.Draw(mask)
-    tilt = rng.uniform(-0.12, 0.12)
-    SHAPES[thing.shape](pen, centre, radius, tilt)
+    mask = shape_of(thing, side, centre, radius, rng)
     fill = Image.new("RGB", picture.size, COLOURS[thing.colour])
     if thing.pattern != "plain":
         _draw_pattern(fill, thing.pattern, COLOURS[thing.colour], side * 0.058, rng)
@@ -161,8 +170,15 @@ def draw_thing(picture: Image.Image, thing: Thing, centre: Point, radius: float,
     picture.paste(fill, (0, 0), mask)
     if thing.face != "none":
         draw_face(
-            picture, thing.face, centre, radius * _FACE_SIZE.get(thing.shape, 0.5), COLOURS[thing.colour]
+            picture, thing.face, centre, radius * FACE_SIZE.get(thing.shape, 0.5), COLOURS[thing.colour]
         )
+
+
+def shape_of(thing: Thing, side: int, centre: Point, radius: float, rng: random.Random) -> Image.Image:
+    """The thing's shape, a little tilted, as a mask of ``side`` x ``side`` pixels."""
+    mask = Image.new("L", (side, side), 0)
+    SHAPES[thing.shape](ImageDraw.Draw(mask), centre, radius, rng.uniform(-0.12, 0.12))
+    return mask
 
 
 def _grow(mask: Image.Image, width: int) -> Image.Image:
@@ -401,7 +417,7 @@ SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, Point, float, float], None]] = 
     "fish": _fish,
 }
 _NO_FACE = ("ring", "moon", "house")
-_FACE_SIZE = {"star": 0.42, "triangle": 0.42, "cross": 0.36, "fish": 0.34, "flower": 0.48, "diamond": 0.45}
+FACE_SIZE = {"star": 0.42, "triangle": 0.42, "cross": 0.36, "fish": 0.34, "flower": 0.48, "diamond": 0.45}
 
 
 def _disc(pen: ImageDraw.ImageDraw, c: Point, r: float, fill: Colour | int) -> None:

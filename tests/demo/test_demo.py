@@ -99,6 +99,7 @@ def test_the_demos_settings_hold_together(tmp_path: Path) -> None:
     assert flat["max_train_steps"] == 7
     assert flat["train_data_dir"] == str(tmp_path / "pictures")
     assert flat["network_dim"] == 8
+    assert flat["reg_data_dir"] == str(tmp_path / "regularisation")
 
 
 def run_demo(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -125,6 +126,10 @@ def test_the_whole_demo_makes_a_lora_and_a_before_and_after_picture(tmp_path: Pa
     assert str(picture) in done.stdout
     assert Image.open(picture).size == (420, 870)
     assert "3/3" in done.stdout
+    captions = [path.read_text().strip() for path in (tmp_path / "runs").rglob("10_sks creature/*.txt")]
+    assert len(captions) == 12
+    assert captions[0].startswith("sks creature") and "sks creature on a blue background" in captions
+    assert not any("green" in caption for caption in captions)
 
 
 @pytest.mark.e2e

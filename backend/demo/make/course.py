@@ -64,7 +64,8 @@ class Course:
         if state is None:
             return
         self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if "optimizer" in state:  # a snapshot made of a finished file has none
+            self.optimizer.load_state_dict(state["optimizer"])
         for own, stored in zip(self.average, state["average"], strict=True):
             own.copy_(stored)
         self.step, self.spent = state["step"], state["spent"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from backend import keyed
@@ -30,6 +31,11 @@ def world_picture(seed: int, index: int, plain: float) -> tuple[Scene, Pixels]:
     """A scene and its picture (SIZE, SIZE, 3)."""
     scene, picture_seed = scene_of(seed, index, plain)
     return scene, np.asarray(render(scene, picture_seed), dtype=np.uint8)
+
+
+def pixels_of(pictures: Pixels) -> torch.Tensor:
+    """(N, 3, SIZE, SIZE) in -1..1."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def wide_picture(rng: random.Random, size: int = SIZE) -> Pixels:

@@ -6,21 +6,35 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
-from backend.demo.make import export, judge, latents, pictures, score, snapshots, text, unet, vae
+from backend.demo.make import (
+    captioner,
+    export,
+    latents,
+    pictures,
+    score,
+    snapshots,
+    start,
+    tagger,
+    text,
+    unet,
+    vae,
+)
 from backend.demo.make.course import Pace
 from backend.demo.make.shapes import DEMO, Shapes
-from backend.demo.world import SIZE
+from backend.demo.reading import TagReader
+from backend.demo.world import SIZE, Scene
 from backend.errors import InputError
 from backend.families.parts.vae import Vae
 
-STAGES = ("vae", "text", "judge", "latents", "unet", "export", "score")
-_SHARES = {"vae": 0.2, "detail": 0.2, "text": 0.06, "judge": 0.05, "unet": 0.69}
+STAGES = ("vae", "text", "tagger", "captioner", "latents", "unet", "export", "score")
+_SHARES = {"vae": 0.15, "detail": 0.15, "text": 0.05, "tagger": 0.08, "captioner": 0.2, "unet": 0.52}
 """How ``all`` divides its minutes."""
 
 
@@ -37,10 +51,14 @@ class Making:
     plain: int = 8000
     mixed: int = 12000
     """Scenes of each collection of latents."""
-    judged: int = 4000
-    """Pictures that the judge is trained on."""
+    shown: int = tagger.COUNT
+    """Pictures that tagger and captioner are trained on."""
+    fresh: int = 200
+    """Pictures that they have not seen and are tried on."""
     prompts: int = 100
     """Fixed prompts that are drawn to be scored."""
+    sheet: Path | None = None
+    """Where their sheet goes; beside the snapshots when none is named."""
     steps: int | None = None
     """At most so many steps a stage."""
     lesson: unet.Lesson = field(default_factory=unet.Lesson)
@@ -48,6 +66,10 @@ class Making:
     """Share of the time over which the learning rate falls, instead of the stage's own."""
     rate: float | None = None
     """Learning rate of the stage instead of its own."""
+
+    def beside(self, name: str) -> Path:
+        """The folder of a model that comes with the main one."""
+        return self.out.parent / name
 
     def pace(self, minutes: float, rate: float, **more: Any) -> Pace:
         if self.decay is not None:
@@ -79,6 +101,12 @@ def _vae(making: Making, minutes: float) -> None:
         done = finished_vae(making)
     sample = np.ascontiguousarray(pool[1:129:2])
     print(f"vae: PSNR {vae.psnr(done, sample):.2f} dB, {vae.psnr(done, sample, vae.NOISE):.2f} with noise")
+
+
+def _start(making: Making, minutes: float) -> None:
+    """Go on from a finished file instead of from snapshots."""
+    steps = start.take_up(making.out, making.work, making.shapes, making.seed)
+    print(f"start: the U-Net of {making.out} after {steps} steps", flush=True)
 
 
 def _detail(making: Making, minutes: float) -> None:
@@ -113,11 +141,31 @@ def _text(making: Making, minutes: float) -> None:
     print("text: " + ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items()), flush=True)
 
 
-def _judge(making: Making, minutes: float) -> None:
-    judge.train(making.work, making.pace(minutes, 0.01, plain=0.1), making.seed, making.judged)
-    fresh, wanted = judge.examples(making.seed + 1, range(200))
-    pixels = judge.pixels_of(fresh)
-    _tell("real pictures", judge.scores(judge.read(finished_judge(making), pixels), wanted))
+def _tagger(making: Making, minutes: float) -> None:
+    pace = making.pace(minutes, 0.01, plain=0.1, decay=0.5)
+    course = tagger.train(making.work, pace, finished_vae(making), making.seed, making.shown)
+    network = cast(tagger.Tagger, course.module)
+    course.use_average()
+    record = {"seed": making.seed} | _spent(making, "tagger")
+    size = tagger.write(network.eval(), making.beside("tagger"), making.seed, making.shown, record)
+    print(f"{making.beside('tagger')}: {size / 1e6:.2f} MB", flush=True)
+    score.try_tagger(making.beside("tagger"), _fresh(making))
+
+
+def _captioner(making: Making, minutes: float) -> None:
+    pace = making.pace(minutes, 0.02, plain=0.1, decay=0.5)
+    course = captioner.train(making.work, pace, finished_vae(making), making.seed, making.shown)
+    learner = cast(captioner.Learner, course.module)
+    course.use_average()
+    record = {"seed": making.seed} | _spent(making, "captioner")
+    size = captioner.write(learner.eval(), making.beside("captioner"), record)
+    print(f"{making.beside('captioner')}: {size / 1e6:.2f} MB", flush=True)
+    score.try_captioner(making.beside("captioner"), _fresh(making))
+
+
+def _fresh(making: Making) -> list[tuple[Scene, Image.Image]]:
+    """Scenes that no stage was taught with, and their pictures."""
+    return score.fresh(making.seed + 1, making.fresh)
 
 
 def _latents(making: Making, minutes: float) -> None:
@@ -144,25 +192,24 @@ def _export(making: Making, minutes: float) -> None:
 
 
 def _score(making: Making, minutes: float) -> None:
-    """The fixed prompts, beside what the judge reads in real pictures and in those the VAE hands back."""
-    network = finished_judge(making)
-    fresh, wanted = judge.examples(making.seed + 1, range(200))
-    pixels = judge.pixels_of(fresh)
-    _tell("real pictures", judge.scores(judge.read(network, pixels), wanted))
-    coder = finished_vae(making)
-    with torch.no_grad():
-        returned = torch.cat([coder.decode(coder.posterior(part)[0]) for part in pixels.split(20)])
-    _tell("pictures through the VAE", judge.scores(judge.read(network, returned.clamp(-1, 1)), wanted))
-    rates, paper = score.score(making.out, network, making.prompts)
-    _tell(f"{making.prompts} plain prompts", rates)
-    path = making.work / f"sheet-{_snapshot(making, 'unet')['step']:06d}.png"
-    paper.save(path)
+    """The fixed prompts, beside what the tagger reads in drawn pictures and in those the VAE hands back."""
+    reader = TagReader(making.beside("tagger"))
+    drawn = [pair for pair in _fresh(making) if len(pair[0].things) == 1]
+    score.tell("drawn pictures", score.marks(reader, drawn))
+    back = tagger.returned(finished_vae(making), np.stack([np.asarray(picture) for _, picture in drawn]))
+    returned = [(scene, Image.fromarray(pixels)) for (scene, _), pixels in zip(drawn, back, strict=True)]
+    score.tell("pictures through the VAE", score.marks(reader, returned))
+    asked = score.draw_prompts(making.out, making.prompts)
+    score.tell(f"{making.prompts} plain prompts", score.marks(reader, asked))
+    path = making.sheet or making.work / f"sheet-{_snapshot(making, 'unet')['step']:06d}.png"
+    score.sheet([picture for _, picture in asked]).save(path, optimize=True)
     print(path, flush=True)
 
 
 _RUN = {
-    "vae": _vae, "detail": _detail, "swap": _swap, "text": _text, "judge": _judge,
-    "latents": _latents, "unet": _unet, "export": _export, "score": _score,
+    "vae": _vae, "detail": _detail, "swap": _swap, "text": _text, "tagger": _tagger,
+    "captioner": _captioner, "latents": _latents, "start": _start, "unet": _unet, "export": _export,
+    "score": _score,
 }  # fmt: skip
 
 
@@ -213,19 +260,13 @@ def _folded_vae(making: Making) -> Vae:
 def _shown(making: Making) -> torch.Tensor:
     """The pictures whose latents are to have zero mean and unit variance."""
     scenes = [pictures.world_picture(making.seed + 2, index, 0.3)[1] for index in range(64)]
-    return judge.pixels_of(np.stack(scenes))
+    return pictures.pixels_of(np.stack(scenes))
 
 
 def finished_reader(making: Making) -> text.Reader:
     reader = text.Reader(making.shapes.text).eval()
     _averaged(reader, _snapshot(making, "text"))
     return reader.requires_grad_(False)
-
-
-def finished_judge(making: Making) -> judge.Judge:
-    network = judge.Judge().eval()
-    _averaged(network, _snapshot(making, "judge"))
-    return network.requires_grad_(False)
 
 
 def _snapshot(making: Making, stage: str) -> dict[str, Any]:
@@ -246,7 +287,3 @@ def _averaged(module: nn.Module, state: dict[str, Any]) -> None:
         trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
         for parameter, value in zip(trained, state["average"], strict=True):
             parameter.copy_(value)
-
-
-def _tell(what: str, rates: Any) -> None:
-    print(f"judge on {what}: " + ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items()), flush=True)
