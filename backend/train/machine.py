@@ -15,6 +15,7 @@ from backend.settings import Settings
 from backend.train.family_rules import load_options
 from backend.train.preflight import Prepared
 from backend.train.step import StepModule
+from backend.train.team import refuse_sharding
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,10 +25,15 @@ BASE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat1
 
 
 def make_accelerator(settings: Settings) -> Accelerator:
-    """The device and precision that a run uses; the processes are those of :func:`team.join`."""
+    """The device and precision that a run uses; the processes are those of :func:`team.join`.
+
+    Raises:
+        InputError: accelerate is set to work in a way that is not supported.
+    """
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
+    refuse_sharding()
     chosen = settings.launch
     gradients = DistributedDataParallelKwargs(
         gradient_as_bucket_view=chosen.ddp_gradient_as_bucket_view,
@@ -64,7 +70,9 @@ def load_base_model(
         options=load_options(settings, prepared.plan),
     )
     if settings.sd3.blocks_to_swap and accelerator.device.type == "cpu":
-        events.emit("note", text="blocks_to_swap has no effect: the model is in host memory, there is no card")
+        events.emit(
+            "note", text="blocks_to_swap has no effect: the model is in host memory, there is no card"
+        )
     for note in model.notes:
         events.emit("note", text=note)
     fit_out(model, settings, accelerator.device, events)

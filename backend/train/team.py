@@ -19,6 +19,7 @@ from torch import Tensor
 
 from backend.data.fill import Share
 from backend.data.store import MemoryStore, TensorStore
+from backend.errors import InputError
 from backend.jobs.control import ControlReader
 from backend.jobs.runs import Run
 
@@ -26,6 +27,11 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=7)
 """How long processes wait for the main one to check, save or draw; one that died is noticed at once."""
+_SHARDING = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
 _ROUND = 64
 """Cache entries that a process gives to the others at once."""
 
@@ -115,22 +121,35 @@ def launched() -> bool:
     return _number("WORLD_SIZE", 1) > 1
 
 
-def join(timeout_minutes: int | None = None, deepspeed: bool = False) -> Team:
+def refuse_sharding() -> None:
+    """Raises InputError when accelerate was told, by hand or by its configuration, to split the model up."""
+    for variable, name in _SHARDING.items():
+        if os.environ.get(variable, "").lower() == "true":
+            raise InputError(
+                f"accelerate is set to use {name}, which Atelier does not work with",
+                why="it splits up what is trained, and a LoRA is small: nothing would be gained",
+                next="start it with accelerate launch --multi_gpu, or give num_processes to Atelier",
+                key="num_processes",
+            )
+
+
+def join(timeout_minutes: int | None = None) -> Team:
     """The team that this process is one of.
 
     Args:
         timeout_minutes: how long an exchange of gradients may take; the library's own when None.
-        deepspeed: the processes are to be DeepSpeed's.
+
+    Raises:
+        InputError: accelerate is set to work in a way that is not supported.
     """
     if not launched():
         return ALONE
+    refuse_sharding()
     from accelerate import PartialState
 
     options: dict[str, Any] = {"timeout": timedelta(minutes=timeout_minutes)} if timeout_minutes else {}
     if sys.platform == "win32":
         options["backend"] = "gloo"  # there is no NCCL
-    if deepspeed:
-        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     PartialState(cpu=not torch.cuda.is_available(), **options)
     return Crew()
 
