@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ _ALWAYS = frozenset({"text", "attention"})
 _WITH_CONV = frozenset({*_ALWAYS, "resnet", "sampler"})
 
 
+Mode = Literal["fixed", "threshold", "ratio", "quantile"]
+
+
 @dataclass(frozen=True)
 class Extract:
     """Which two models, and how large a LoRA."""
@@ -44,6 +47,12 @@ class Extract:
     clamp_quantile: float = 0.99
     min_diff: float = 0.01
     exact: bool = False
+    mode: Mode = "fixed"
+    """How the rank of a layer is found; all but ``fixed`` decompose exactly, and ``dim`` has no part."""
+    linear_value: float | None = None
+    """What the mode needs, for linear layers and 1x1 convolutions."""
+    conv_value: float | None = None
+    """The same for larger kernels; None leaves resnets and samplers out."""
     load_precision: str | None = None
     """Round both models to it first; None: as stored."""
     save_precision: str | None = None
@@ -103,7 +112,7 @@ def run(job: Extract, progress: Progress = silent) -> Report:
     org, tuned = open_checkpoint(job.model_org), open_checkpoint(job.model_tuned)
     _require_alike(org, tuned)
     models = _Pair(org, tuned, dtype_named(job.load_precision), device)
-    modules = list(_targets(org, job.conv_dim is not None))
+    modules = list(_targets(org, _with_kernels(job)))
     report = Report("extract_lora_from_models", output)
     text = [module for module in modules if module.spot.container == "text"]
     if not _text_differs(text, models, job.min_diff):
@@ -127,7 +136,9 @@ def run(job: Extract, progress: Progress = silent) -> Report:
             next="check that the tuned model is the right file",
         )
     report.dropped += _left_out(models, modules)
-    write_network(output, tensors, _metadata(job, org), dtype_named(job.save_precision) or torch.float32)
+    write_network(
+        output, tensors, _metadata(job, org, report), dtype_named(job.save_precision) or torch.float32
+    )
     return report
 
 
@@ -135,8 +146,14 @@ def _check(job: Extract) -> None:
     for key, rank in (("dim", job.dim), ("conv_dim", job.conv_dim)):
         if rank is not None and rank < 1:
             raise InputError(f"--{key} {rank}: a rank is at least 1", key=key)
+    if job.mode != "fixed" and job.linear_value is None:
+        raise InputError(f"the mode {job.mode} needs a value", key="linear_value")
     if not 0 < job.clamp_quantile <= 1:
         raise InputError(f"--clamp_quantile {job.clamp_quantile}: from 0 to 1", key="clamp_quantile")
+
+
+def _with_kernels(job: Extract) -> bool:
+    return (job.conv_dim if job.mode == "fixed" else job.conv_value) is not None
 
 
 def _require_alike(org: Checkpoint, tuned: Checkpoint) -> None:
@@ -185,12 +202,25 @@ def _extracted(module: _Module, models: _Pair, job: Extract) -> tuple[dict[str, 
     if not size:
         return {}, None
     wanted = job.conv_dim if module.is_kernel and job.conv_dim else job.dim
-    rank = min(wanted, module.shape[0], module.shape[1])
-    found = of_matrix(matrix, rank, exact=job.exact)
+    most = min(module.shape[0], module.shape[1])
+    found = of_matrix(matrix, min(wanted, most), exact=job.exact or job.mode != "fixed")
+    rank = min(wanted if job.mode == "fixed" else _rank(found.s, module, job), most)
     up, down = clamped(found.u[:, :rank] * found.s[:rank], found.vh[:rank], job.clamp_quantile)
     error = float(torch.linalg.vector_norm(matrix - up @ down)) / size
     tensors = pair_tensors(module.spot.name, up, down, rank, module.shape)
     return tensors, Part(module.spot.name, rank, error, {"difference": size})
+
+
+def _rank(values: Tensor, module: _Module, job: Extract) -> int:
+    """The rank by LyCORIS' rules: values above the threshold, above the share of the largest, or as many
+    as stay below the share of their sum."""
+    value = job.conv_value if module.is_kernel else job.linear_value
+    assert value is not None
+    if job.mode == "quantile":
+        count = int((values.cumsum(0) < value * values.sum()).sum())
+    else:
+        count = int((values > (value if job.mode == "threshold" else value * values[0])).sum())
+    return max(1, count)
 
 
 def _left_out(models: _Pair, modules: Sequence[_Module]) -> Iterator[Dropped]:
@@ -208,10 +238,11 @@ def _left_out(models: _Pair, modules: Sequence[_Module]) -> Iterator[Dropped]:
             yield Dropped(name, "it differs, but is no layer that this LoRA has")
 
 
-def _metadata(job: Extract, org: Checkpoint) -> dict[str, str]:
+def _metadata(job: Extract, org: Checkpoint, report: Report) -> dict[str, str]:
     v = org.predicts_v if job.v_prediction is None else job.v_prediction
     conv = None if job.conv_dim is None else (job.conv_dim, float(job.conv_dim))
-    found = meta.identity(org.family, {}, v) | meta.network_size([job.dim], [float(job.dim)], conv)
+    ranks = [job.dim] if job.mode == "fixed" else [part.rank or 0 for part in report.kept]
+    found = meta.identity(org.family, {}, v) | meta.network_size(ranks, map(float, ranks), conv)
     if job.no_metadata:
         return found
     options: Mapping[str, Any] = {
@@ -220,6 +251,9 @@ def _metadata(job: Extract, org: Checkpoint) -> dict[str, str]:
         "clamp_quantile": job.clamp_quantile,
         "min_diff": job.min_diff,
         "exact": job.exact,
+        "mode": job.mode,
+        "linear_value": job.linear_value,
+        "conv_value": job.conv_value,
     }
     used: list[tuple[Path, dict[str, Any]]] = [(job.model_org, {}), (job.model_tuned, {})]
     spec = meta.modelspec(org.family, job.save_to.stem, lora=True, v=v)

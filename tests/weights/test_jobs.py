@@ -145,6 +145,10 @@ def test_the_command_lines_that_people_type_run(root, monkeypatch, capsys, tiny_
         "--show_skipped",
     )
     assert "rank" in run("check_lora_weights", a, "-s")
+    run("merge_lycoris", tiny_sd15, a, tmp_path / "ly.safetensors", "--weight", 0.5, "--dtype", "float16")
+    said = run("lycoris_locon_extract", tiny_sd15, merged, tmp_path / "locon.safetensors", "--mode", "quantile",
+               "--linear_quantile", 0.9, "--conv_quantile", 0.9)  # fmt: skip
+    assert "4 parts kept" in said
     assert run("show_metadata", "--model", ab).startswith("{")
 
 

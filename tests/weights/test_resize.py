@@ -239,3 +239,30 @@ def test_quantiles_are_torchs():
         assert math.isclose(
             quantile_of(values, share), float(torch.quantile(values, share)), rel_tol=1e-6, abs_tol=1e-7
         )
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "rank"),
+    [
+        ("threshold", 3.0, 2),
+        ("threshold", 100.0, 1),
+        ("ratio", 0.2, 3),
+        ("quantile", 0.9, 2),
+        ("quantile", 0.5, 1),
+    ],
+)
+def test_ranks_by_lycoris_rules(tiny_sd15, tmp_path, mode, value, rank):
+    # One layer changes by a matrix with the singular values 8, 4, 2.
+    tensors = tensors_of(tiny_sd15)
+    key = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    base = tensors[key].float()
+    left, _ = torch.linalg.qr(torch.randn(32, 3, generator=torch.Generator().manual_seed(0)))
+    right, _ = torch.linalg.qr(torch.randn(32, 3, generator=torch.Generator().manual_seed(1)))
+    tensors[key] = base + (left * torch.tensor([8.0, 4.0, 2.0])) @ right.T
+    save_file(tensors, tmp_path / "t.safetensors", metadata_of(tiny_sd15))
+    job = Extract(tiny_sd15, tmp_path / "t.safetensors", tmp_path / "e.safetensors", mode=mode, linear_value=value,
+                  clamp_quantile=1)  # fmt: skip
+    report = extract.run(job)
+    assert [(part.name, part.rank) for part in report.kept] == [(Q, rank)]
+    lost = math.sqrt(sum(value**2 for value in (8, 4, 2)[rank:]) / 84)
+    assert report.mean_error() == pytest.approx(lost, abs=1e-3)
