@@ -83,7 +83,7 @@ def _arguments(module: str, spec: NetworkSpec) -> tuple[NetworkSpec, dict[str, A
     if module == "networks.dylora":
         known["unit"] = RANK
     if module == "networks.lora":
-        known |= {"dora_wd": FLAG, "use_rslora": FLAG, "train_t5xxl": FLAG}
+        known |= {"dora_wd": FLAG, "use_rslora": FLAG, "split_qkv": FLAG, "train_t5xxl": FLAG}
     if module == "lycoris.kohya":
         for _, arguments, _ in lycoris.KINDS.values():
             known |= arguments
