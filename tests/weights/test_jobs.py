@@ -10,9 +10,10 @@ import pytest
 
 from backend.errors import InputError
 from backend.jobs.events import read_events
+from backend.weights import streaming
 from backend.weights.__main__ import main
 from backend.weights.jobs import KINDS, read_job
-from tests.weights.weights_kit import make_lora, tensors_of
+from tests.weights.weights_kit import left_behind, make_lora, tensors_of
 
 
 def do(folder, **values):
@@ -160,3 +161,21 @@ def test_command_lines_refuse_what_belongs_to_another_family(root, monkeypatch, 
         assert code == 2 and "SD 1.5" in said
     code, said = tool(root, monkeypatch, capsys, "merge_lora", "--models", a, "--ratios", 1)
     assert code == 2 and "--save_to is missing" in said
+
+
+def test_a_job_that_is_stopped_clears_away_what_it_began(tiny_sd15, tmp_path, monkeypatch):
+    lora, out = make_lora(tmp_path / "a.safetensors"), tmp_path / "m.safetensors"
+    real = streaming.raw_bytes
+    written = []
+
+    def stop_after_ten(tensor):
+        written.append(1)
+        if len(written) > 10:
+            raise KeyboardInterrupt  # what a request to end becomes
+        return real(tensor)
+
+    monkeypatch.setattr(streaming, "raw_bytes", stop_after_ten)
+    values = {"sd_model": str(tiny_sd15), "models": [str(lora)], "ratios": [1.0], "save_to": str(out)}
+    code, records = do(tmp_path, kind="merge_into", **values)
+    assert code == 130 and records[-1]["state"] == "stopped"
+    assert len(written) == 11 and not out.exists() and not left_behind(tmp_path)
