@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from backend import families
+from backend.demo.tiny import build_tiny_sd2, build_tiny_sdxl
 from backend.errors import InputError
 from backend.families.base import Sizes
+from backend.families.parts.loading import outlines
 from backend.families.parts.weights import Place
 from backend.settings import Settings
 from backend.train import room
@@ -138,6 +141,18 @@ def test_a_model_that_cannot_be_counted_still_has_a_plan(
     card = plan_card(Settings.from_flat(options))
     assert card["memory"]["total"] is None and "needs real numbers" in card_text(card)
     assert callable(count_need)
+
+
+@pytest.mark.parametrize("build", [build_tiny_sd2, build_tiny_sdxl])
+def test_outlines_of_other_families(build: Callable[[Path], None], tmp_path: Path) -> None:
+    build(tmp_path / "m.safetensors")
+    with outlines():
+        model = families.load(tmp_path / "m.safetensors")
+    parts = (*model.parts().values(), model.vae)
+    assert all(parameter.is_meta for part in parts for parameter in part.parameters())
+    assert len(list(model.adapter_modules())) > 200
+    whole = families.load(tmp_path / "m.safetensors")
+    assert not next(whole.denoiser.parameters()).is_meta, "only inside the block"
 
 
 def line(options: dict[str, Any], *more: str) -> list[str]:

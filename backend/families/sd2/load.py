@@ -46,7 +46,7 @@ def load(
     model = StableDiffusion2(loaded, said or "epsilon", Source(path, loaded.weights.metadata))
     if torch.device(device).type != "cpu":
         model.to(device)
-    if said is None:
+    if said is None and not next(model.denoiser.parameters()).is_meta:  # an outline cannot be tried
         model.says("v" if seems_to_predict_v(model) else "epsilon")
         kind = "v, as the 768 px models do" if model.prediction == "v" else "noise, as the 512 px models do"
         model.notes = (f"{path.name} does not say what it predicts; a trial of it says {kind}",)
