@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from torch import nn
 from backend import families, networks
 from backend.errors import InputError
 from backend.families.base import DiffusionModel
+from backend.families.options import LoadOptions
 from backend.networks.base import Network
 
 Say = Callable[..., None]
@@ -47,7 +48,7 @@ class Warm:
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or best_device()
         self.model: DiffusionModel | None = None
-        self._base: tuple[_FileKey, _FileKey | None] | None = None
+        self._base: tuple[_FileKey, _FileKey | None, tuple[_FileKey, ...]] | None = None
         self._networks: dict[_FileKey, Network] = {}
 
     @property
@@ -55,19 +56,33 @@ class Warm:
         """The base model's file, None when nothing is loaded."""
         return self._base[0].path if self._base else None
 
-    def use(self, base: Path, vae: Path | None, loras: Sequence[LoraChoice], say: Say) -> DiffusionModel:
+    def use(
+        self,
+        base: Path,
+        vae: Path | None,
+        loras: Sequence[LoraChoice],
+        say: Say,
+        encoders: Mapping[str, Path] | None = None,
+    ) -> DiffusionModel:
         """The model of ``base`` with ``loras`` attached in order.
+
+        ``encoders``: files of text encoders that are not in it, by their names in ``LoadOptions``.
 
         Raises InputError when a file is missing, damaged or for another family. Whatever was loaded
         before stays usable then.
         """
-        wanted = _key(base, "base model"), _key(vae, "VAE") if vae else None
+        encoders = encoders or {}
+        files = tuple(_key(path, key) for key, path in sorted(encoders.items()))
+        wanted = _key(base, "base model"), _key(vae, "VAE") if vae else None, files
         keys = [(_key(lora.path, "LoRA"), lora.strength) for lora in loras]
         if wanted != self._base or self.model is None:
             self.unload()
             say(what="model", path=base.name)
-            self.model = families.load(base, dtype=self._dtype(), device=self.device, vae=vae)
+            own = LoadOptions(encoders.get("clip_l"), encoders.get("clip_g"), encoders.get("t5xxl"))
+            self.model = families.load(base, dtype=self._dtype(), device=self.device, vae=vae, options=own)
             self._base = wanted
+            for note in self.model.notes:
+                say(note=note)
         self._attach(self.model, keys, say)
         return self.model
 

@@ -71,7 +71,7 @@ class DatasetSettings(Section):
         None, "Caption for pictures without one", "For example 'sks dog'. Folder names like '10_sks dog' already say it.", level="basic", per_run=True
     )
     resolution: Resolution = option(
-        None, "Resolution", "Training size as one number or 'width,height'. Empty: the family's own (512 for SD 1.x).",
+        None, "Resolution", "Training size as one number or 'width,height'. Empty: the model's own (512 for SD 1.x and 2.x, 768 for 2.x that predicts v, 1024 for SDXL and SD 3).",
         level="basic", unit="px", suggestions=("512", "640", "768", "1024"),
     )  # fmt: skip
     train_batch_size: int = option(1, "Batch size", "Pictures in one step. More needs more memory and trains steadier.", ge=1, le=4096)
