@@ -33,6 +33,7 @@ from backend.train.schedules import Schedule
 from backend.train.step import ClassText, StepInputs, StepModule
 from backend.train.team import ALONE, SharedControl, Team
 from backend.train.texts import tokenize
+from backend.train.transfer import onto
 from backend.train.validation import Validator
 
 if TYPE_CHECKING:
@@ -109,23 +110,24 @@ class Session:
         device, drawn, rules = self.device, rules is None, rules or self.noise
         latents = self.latents(batch)
         noise = draw_noise(rules, batch.keys, latents)
-        timesteps = draw_timesteps(rules, batch.keys)
+        added = draw_input_noise(rules, batch.keys, noise)
+        target = onto(noise, device)
         tokens, token_weights = self._tokens(batch.captions)
         held = [is_held(picture) for picture in batch.pictures]
         draws = self.model.training_draws(self.seed, batch.keys) if drawn else {}
         return StepInputs(
             latents=latents,
-            noise=noise.to(device),
-            input_noise=draw_input_noise(rules, batch.keys, noise).to(device),
-            timesteps=timesteps.to(device),
-            loss_weights=batch.loss_weights.to(device),
+            noise=target,
+            input_noise=target if added is noise else onto(added, device),
+            timesteps=onto(draw_timesteps(rules, batch.keys), device),
+            loss_weights=onto(batch.loss_weights, device),
             tokens=tokens,
             token_weights=token_weights,
             to_base=torch.tensor(held).to(device) if any(held) else None,
             class_text=self._class_text(batch),
-            draws={name: value.to(device) for name, value in draws.items()},
-            text=None if batch.text is None else {k: v.to(device) for k, v in batch.text.items()},
-            masks=None if batch.masks is None else batch.masks.to(device),
+            draws={name: onto(value, device) for name, value in draws.items()},
+            text=None if batch.text is None else {k: onto(v, device) for k, v in batch.text.items()},
+            masks=None if batch.masks is None else onto(batch.masks, device),
             sizes=Sizes(batch.sizes.original, batch.sizes.crop, batch.sizes.target),
         )
 
@@ -151,7 +153,7 @@ class Session:
     def latents(self, batch: Batch) -> torch.Tensor:
         """Cached latents, or the pictures encoded now; the same numbers either way."""
         if batch.latents is not None:
-            return batch.latents.to(self.device)
+            return onto(batch.latents, self.device)
         assert batch.pixels is not None
         noise = self.loader.posterior_noise(batch, self.model.latent_channels, self.model.scale_factor)
         return encode_pictures(self.model, batch.pixels, noise, self.events).to(self.device)
