@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backend.errors import AtelierError, InputError, Problem
+from backend.generate.protocol import ENCODERS
 from backend.jobs.process import running_training
 from backend.jobs.worker import Worker
 from ui.context import Context
@@ -139,7 +140,8 @@ class Studio:
         if request.get("seed") is None or request["seed"] < 0:
             request["seed"] = secrets.randbelow(2**32)
         out = self.context.home / "outputs" / time.strftime("%Y-%m-%d")
-        files = {"model": wanted["model"], "vae": wanted.get("vae") or None, "out": str(out)}
+        own = {key: wanted[key] for key in ("vae", *ENCODERS) if wanted.get(key)}
+        files = {"model": wanted["model"], "vae": None, **own, "out": str(out)}
         without, loras = t("gen.without"), [{"path": lora, "strength": strength}] if lora else []
         with_it = t("gen.with", name=Path(lora).stem, strength=f"{strength:g}") if lora else ""
         passes = [(without, []), (with_it, loras)] if wanted.get("compare") else [(with_it, loras)]

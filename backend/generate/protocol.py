@@ -15,6 +15,7 @@ MAX_COUNT = 1000
 MAX_BATCH = 64
 _WHOLE = {"width", "height", "seed", "steps", "count", "batch", "clip_skip", "max_token_length"}
 _MAY_BE_EMPTY = {"width", "height", "seed", "clip_skip", "max_token_length"}
+ENCODERS = ("clip_l", "clip_g", "t5xxl")
 _TEXTS = {"prompt", "negative", "sampler"}
 _RANGES = {"count": (1, MAX_COUNT), "batch": (1, MAX_BATCH), "clip_skip": (1, 12)}
 
@@ -25,6 +26,8 @@ class Order:
 
     model: Path
     vae: Path | None
+    encoders: Mapping[str, Path]
+    """Own files of text encoders, for models that come without them: ``clip_l``, ``clip_g``, ``t5xxl``."""
     loras: tuple[tuple[Path, float], ...]
     request: Request
     out: Path
@@ -48,6 +51,7 @@ def order_of(data: Mapping[str, Any]) -> Order:
     return Order(
         model=Path(data["model"]),
         vae=Path(data["vae"]) if _text(data.get("vae")) else None,
+        encoders={key: Path(data[key]) for key in ENCODERS if _text(data.get(key))},
         loras=tuple((Path(lora["path"]), float(lora.get("strength", 1.0))) for lora in loras),
         request=Request(**{key: _value(key, value) for key, value in values.items()}),
         out=Path(data["out"]),

@@ -2,8 +2,8 @@
 
 One JSON object a line comes in, events go out, each with the request's ``id``:
 
-- ``generate`` (model, vae, loras, request, out): ``loading``, ``progress``, ``note``, ``picture``,
-  then ``done`` or ``error``.
+- ``generate`` (model, vae, clip_l, clip_g, t5xxl, loras, request, out): ``loading``, ``progress``,
+  ``note``, ``picture``, then ``done`` or ``error``.
 - ``ping``: ``pong`` and ``done`` at once, also in the middle of a picture: busy, model, device, memory.
 - ``stop``: ``done`` at once; what was asked for before ends within one step, with ``done`` and ``stopped``.
 - ``unload``: gives the memory back, then ``done``. ``quit``: ends.
@@ -162,7 +162,9 @@ class Worker:
 
         assert self._warm is not None
         loras = [LoraChoice(*lora) for lora in order.loras]
-        model = self._warm.use(order.model, order.vae, loras, lambda **facts: self._say(id_, facts))
+        model = self._warm.use(
+            order.model, order.vae, loras, lambda **facts: self._say(id_, facts), order.encoders
+        )
         requests = engine.resolve(model, order.request)
         self._say_notes(id_, requests)
         batch, total, done = order.request.batch, len(requests), 0

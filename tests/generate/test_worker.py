@@ -85,7 +85,7 @@ def loads(monkeypatch):
     """Names of the files that were really loaded, in order."""
     seen: list[str] = []
 
-    def load(path, *, dtype=None, device=None, vae=None):
+    def load(path, *, dtype=None, device=None, vae=None, options=None):
         seen.append(path.name)
         return FakeModel()
 

@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.context import Context as GradioContext
 
 from backend.errors import AtelierError, InputError, Problem
+from backend.generate.protocol import ENCODERS
 from backend.jobs.events import read_events
 from backend.jobs.runs import Run, list_runs
 from ui.context import Context
@@ -52,9 +53,10 @@ DEFAULTS: dict[str, Any] = {
     "count": 1,
     "clip_skip": 1,
     "vae": "",
+    **dict.fromkeys(ENCODERS, ""),
 }
 _REQUEST = ("prompt", "negative", "steps", "scale", "sampler", "width", "height", "count", "clip_skip")
-_PATHS = ("model", "lora", "vae")
+_PATHS = ("model", "lora", "vae", *ENCODERS)
 _RUNS_SHOWN = 12
 _FILES_SHOWN = 8
 _TAIL = 256 * 1024
@@ -251,7 +253,9 @@ def _fields() -> dict[str, Any]:
         fields["clip_skip"] = gr.Slider(
             1, 12, 1, step=1, label=t("gen.clip_skip"), info=t("gen.clip_skip_info"), elem_id="gen-clip-skip"
         )
-        fields["vae"] = gr.Textbox(label=t("gen.vae"), placeholder=t("gen.vae_own"), elem_id="gen-vae")
+        for key in ("vae", *ENCODERS):
+            name, own = f"gen-{key.replace('_', '-')}", t("gen.vae_own")
+            fields[key] = gr.Textbox(label=t(f"gen.{key}"), placeholder=own, elem_id=name)
     return fields
 
 
