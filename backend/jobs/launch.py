@@ -27,6 +27,8 @@ _PASSED_ON = (
     "num_cpu_threads_per_process",
 )
 """Options that ``accelerate launch`` knows by the same names."""
+_OURS = ("--mixed_precision", "no", "--dynamo_backend", "no")
+"""What the training sees to itself."""
 
 
 def choices(config: Path) -> Mapping[str, Any]:
@@ -64,16 +66,15 @@ def launcher(chosen: Mapping[str, Any]) -> list[str]:
     """
     if not is_several(chosen):
         return []
-    known = {"num_machines": 1, "main_process_port": 0, **chosen}
+    given = {name: value for name, value in chosen.items() if value not in (None, "")}
+    known = {"num_machines": 1, "main_process_port": 0, **given}
     count = int(known.get("num_processes") or 1)
     words = ["-m", "accelerate.commands.launch", *(["--multi_gpu"] if count > 1 else [])]
     for name in _PASSED_ON:
-        value = known.get(name)
-        if value is not None and value != "":
-            words += [f"--{name}", str(value)]
+        if name in known:
+            words += [f"--{name}", str(known[name])]
     return [
         *words,
-        "--mixed_precision",
-        "no",
+        *_OURS,
         *shlex.split(str(known.get("extra_accelerate_launch_args") or "")),
     ]

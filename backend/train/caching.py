@@ -156,7 +156,7 @@ def _latents(
             text = f"{filled.taken} latents are read from sd-scripts' .npz files"
             watch.events.emit("note", text=text)
 
-    together(team, StopRequested, fill)
+    together(team, StopRequested, fill, store)
     exchange(team, store)
     return cache
 
@@ -192,6 +192,7 @@ def _texts(
         team,
         StopRequested,
         lambda share: watch.count_damaged(fill_texts(texts, cache, encode, size, tell, share), "captions"),
+        store,
     )
     exchange(team, store)
     return cache

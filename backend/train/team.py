@@ -184,9 +184,14 @@ def control_of(run: Run, team: Team) -> ControlReader:
     return ControlReader(run.control) if team.size == 1 else SharedControl(run, team)
 
 
-def together(team: Team, stopped: type[Exception], work: Callable[[Share], None]) -> None:
-    """``work`` for each of this process's shares; what ``stopped`` says in one process stops all."""
-    for share in team.shares:
+def together(
+    team: Team, stopped: type[Exception], work: Callable[[Share], None], store: TensorStore | None = None
+) -> None:
+    """``work`` for each of this process's shares; what ``stopped`` says in one process stops all.
+
+    What goes into a ``store`` in memory is exchanged afterwards, so that nothing is lacking on a machine.
+    """
+    for share in team.shares[:1] if isinstance(store, MemoryStore) else team.shares:
         reason: Exception | None = None
         try:
             work(share)

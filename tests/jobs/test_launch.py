@@ -25,6 +25,7 @@ def test_several_processes_are_accelerates_affair() -> None:
     line = words(num_processes=2)
     assert line.startswith("-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1")
     assert "--main_process_port 0" in line  # a free one, so that two trainings never meet
+    assert line == words(num_processes=2, main_process_port=None, gpu_ids=None, main_process_ip="")
     assert "--cpu" not in line.split()  # which would start one process only
     assert line.endswith("-m backend.train run")
 
