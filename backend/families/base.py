@@ -165,7 +165,7 @@ class DiffusionModel(ABC):
     def compute_as_sd_scripts(self) -> None:
         """Do what sd-scripts does where it is known to read this family's files differently from all
         other programs: for comparing numbers with it, never for training."""
-        return None  # most families are read alike by all
+        return  # most families are read alike by all
 
     def parts(self) -> dict[str, nn.Module]:
         """Part name -> module: ``unet`` and each text encoder."""
