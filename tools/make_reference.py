@@ -63,7 +63,9 @@ def _row(declared: Declared) -> str:
 
 def _type(declared: Declared) -> str:
     if declared.info.path:
-        return {"file": "file", "folder": "folder", "output": "folder to write", "written": "file to write"}[declared.info.path]
+        return {"file": "file", "folder": "folder", "output": "folder to write", "written": "file to write"}[
+            declared.info.path
+        ]
     return _TYPES.get(declared.kind, declared.kind)
 
 

@@ -77,8 +77,8 @@ HINTS: Mapping[str, str] = {
     "dataset_class": "leave it out: a run counts, repeats and resumes the pictures of its plan, and a class "
     "from elsewhere has none; folders, metadata files and dataset files are read",
     "datasets": "this looks like a dataset file: give it as dataset_config",
-    "debug_dataset": "the Dataset tab shows pictures as they are trained, tools/probe_data.py tells what each "
-    "batch holds, and --dry_run the buckets",
+    "debug_dataset": "the Dataset tab shows pictures as they are trained, tools/probe_data.py tells what "
+    "each batch holds, and --dry_run the buckets",
     "deepspeed": "it splits up large weights in training, and a LoRA has none: use num_processes",
     "dropout": "write it as network_dropout, outside of network_args",
     "general": "this looks like a dataset file: give it as dataset_config",

@@ -106,7 +106,9 @@ def _check(declared: Declared, path: Path) -> Iterator[Problem]:
     key, label = declared.key, LABELS.get(declared.key, declared.info.label)
     if declared.info.path == "written":
         if path.is_dir():
-            yield Problem(f"{label}: {path} is a folder, and a file is needed", next="give a file in it", key=key)
+            yield Problem(
+                f"{label}: {path} is a folder, and a file is needed", next="give a file in it", key=key
+            )
         elif problem := write_problem(path.absolute().parent, key):
             yield problem
     elif declared.info.path == "output":

@@ -94,7 +94,9 @@ def write_checked(path: Path, text: str, settings: Settings) -> None:
         with replacing(path) as new:
             new.file.write(text.encode("utf-8"))
             new.settle()
-            assert read_toml(new.path) == without_secrets(settings), "settings do not read back as they were written"
+            assert read_toml(new.path) == without_secrets(settings), (
+                "settings do not read back as they were written"
+            )
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write to {path} ({error.strerror})", next="choose another folder"

@@ -103,7 +103,9 @@ def encoders_to_cache(settings: Settings, model: DiffusionModel) -> frozenset[st
     section = settings.caching
     if section.cache_text_encoder_outputs or section.cache_text_encoder_outputs_to_disk:
         return frozenset(model.text_encoders)
-    return model.optional_text & model.text_encoders.keys() if settings.sd3.use_t5xxl_cache_only else frozenset()
+    return (
+        model.optional_text & model.text_encoders.keys() if settings.sd3.use_t5xxl_cache_only else frozenset()
+    )
 
 
 def class_texts(

@@ -183,7 +183,8 @@ def card_text(card: dict[str, Any]) -> str:
             for one in card["files"]
         ),
         *(
-            f"  {readable_size(disk['needed'])} are needed, {readable_size(disk['free'])} free: {disk['folder']}"
+            f"  {readable_size(disk['needed'])} are needed, "
+            f"{readable_size(disk['free'])} free: {disk['folder']}"
             for disk in card["disks"]
         ),
         *_memory_lines(card["memory"]),

@@ -118,7 +118,13 @@ def test_measurements_on_pictures_held_out_are_a_curve_of_their_own(run: Run) ->
 
 def test_what_changed_before_a_resume_is_a_message(run: Run) -> None:
     events, follower = EventLog(run.events), Follower(run)
-    row = {"what": "learning_rate", "before": "0.1", "now": "0.2", "effect": "changes", "key": "learning_rate"}
+    row = {
+        "what": "learning_rate",
+        "before": "0.1",
+        "now": "0.2",
+        "effect": "changes",
+        "key": "learning_rate",
+    }
     events.emit("differences", step=6, rows=[row])
     events.emit("differences", step=7, rows=[{**row, "what": "save_state", "effect": "safe"}])
     found = [(one.kind, one.text) for one in follower.update().messages]

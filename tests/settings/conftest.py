@@ -20,7 +20,10 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "fused_backward_pass": {"optimizer_type": "AdaFactor"},
     "num_machines": {"num_processes": 32, "main_process_ip": "10.0.0.1", "main_process_port": 29500},
     "machine_rank": {
-        "num_machines": 32, "num_processes": 64, "main_process_ip": "10.0.0.1", "main_process_port": 29500,
+        "num_machines": 32,
+        "num_processes": 64,
+        "main_process_ip": "10.0.0.1",
+        "main_process_port": 29500,
     },
 }
 """Options that a rule allows only together with others."""

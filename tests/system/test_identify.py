@@ -85,7 +85,16 @@ def write(path: Path, shapes: dict[str, tuple[int, ...]], metadata: dict[str, st
         ({**SDXL, "v_pred": (0,), "ztsnr": (0,)}, "sdxl", "", "v", "SDXL v-prediction"),
         (REFINER, "sdxl", "refiner", "epsilon", "SDXL refiner"),
         ({f"{UNET}joint_blocks.0.x_block.attn.qkv.weight": (8, 8)}, "sd3", "", "flow", "SD 3 medium"),
-        ({f"{UNET}joint_blocks.0.x_block.attn.qkv.weight": (8, 8), f"{UNET}joint_blocks.0.x_block.attn.ln_q.weight": (8,)}, "sd3", "", "flow", "SD 3.5 large"),
+        (
+            {
+                f"{UNET}joint_blocks.0.x_block.attn.qkv.weight": (8, 8),
+                f"{UNET}joint_blocks.0.x_block.attn.ln_q.weight": (8,),
+            },
+            "sd3",
+            "",
+            "flow",
+            "SD 3.5 large",
+        ),
         ({f"{UNET}joint_blocks.0.x_block.attn2.qkv.weight": (8, 8)}, "sd3", "", "flow", "SD 3.5 medium"),
         ({f"{UNET}double_blocks.0.img_attn.qkv.weight": (8, 8)}, "flux", "", "flow", "Flux"),
         ({"double_blocks.0.img_attn.qkv.weight": (8, 8)}, "flux", "", "flow", "Flux"),

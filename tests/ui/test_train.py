@@ -88,7 +88,11 @@ def test_secrets_go_to_the_run_and_into_no_file(
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any("network_dim" in path.read_text(errors="replace") for path in files)
     assert not [path for path in files if b"hf_1234567" in path.read_bytes()]
-    options = {option["key"]: option for group in form_schema(ESSENTIALS, "network")["groups"] for option in group["options"]}
+    options = {
+        option["key"]: option
+        for group in form_schema(ESSENTIALS, "network")["groups"]
+        for option in group["options"]
+    }
     assert options["huggingface_token"]["secret"] and options["wandb_api_key"]["secret"]
 
 
