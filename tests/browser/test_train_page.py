@@ -59,6 +59,9 @@ def other_value(option: Declared) -> tuple[str, Any]:
         return "StepLR", "StepLR"
     if option.key == "network_args":
         return "conv_dim=4", None
+    if option.key in ("emb_dims", "train_block_indices"):
+        text = {"emb_dims": "2,3,4,5,0,7", "train_block_indices": "0-3,7"}[option.key]
+        return text, text
     return {
         "resolution": ("640", "640,640"),
         "textlist": ("weight_decay=0.02", ["weight_decay=0.02"]),
@@ -95,6 +98,8 @@ def test_every_field_changes_exactly_its_own_key(clean: Any) -> None:
     for option in declarations().values():
         if option.choices == (option.default,):
             continue  # there is nothing else to choose
+        if option.info.secret:
+            continue  # never written into a file
         needs = list({other.key: (other, value) for other, value in needed(option)}.values())
         for other, value in needs:
             set_field(page, other, str(value))

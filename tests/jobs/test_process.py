@@ -143,7 +143,7 @@ def test_starting_a_running_job_again_changes_nothing(run: Run, program, until) 
 
 def test_many_starts_at_once_give_one_job(tmp_path: Path, program, monkeypatch) -> None:
     job = program(STEPS)
-    monkeypatch.setattr(process, "_default_command", lambda run, resume: job(run))
+    monkeypatch.setattr(process, "_default_command", lambda run, resume, module: job(run))
     results: list[Run] = []
 
     def click() -> None:

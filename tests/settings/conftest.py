@@ -13,6 +13,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "base_weights_multiplier": {"base_weights": ["a.safetensors", "b.safetensors"]},
     "lr_scheduler_args": {"lr_scheduler": "polynomial"},
     "scale_v_pred_loss_like_noise_pred": {"v_parameterization": True},
+    "diff_output_preservation": {"diff_output_preservation_class": "dog"},
     "full_fp16": {"mixed_precision": "fp16"},
     "full_bf16": {"mixed_precision": "bf16"},
     "fp8_base": {"mixed_precision": "bf16"},
