@@ -118,13 +118,7 @@ def build_session(
         noise=NoiseRules.of(settings.loss, seed, flow_times(settings, model)),
         loader=_loader(prepared.plan, settings, length, caches, (team.rank, team.size)),
         length=length,
-        meter=Meter(
-            events,
-            length,
-            _pictures_per_step(prepared.plan, length, accelerator),
-            table,
-            scaled=accelerator.scaler is not None,
-        ),
+        meter=_meter(prepared.plan, length, accelerator, events, table),
         saver=Saver(settings, run.path, output, facts, team.main),
         sampler=_sampler(settings, run, events, model, method, control),
         control=control,
@@ -141,6 +135,13 @@ def build_session(
         _check_space(session, run)
     events.emit("plan", **_plan_event(prepared, session))
     return session, position
+
+
+def _meter(
+    plan: DatasetPlan, length: Length, accelerator: Accelerator, events: Sink, table: LossTable
+) -> Meter:
+    pictures = _pictures_per_step(plan, length, accelerator)
+    return Meter(events, length, pictures, table, scaled=accelerator.scaler is not None)
 
 
 def _check_space(session: Session, run: Run) -> None:
