@@ -9,15 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from backend.families.base import Conditioning, Prediction, Sizes, Source, TokenIds
-from backend.families.parts.clip import ClipTextModel
-from backend.families.parts.latent import LatentDiffusion, device_of, joined_chunks
+from backend.families.base import Prediction, Source
 from backend.families.parts.layout import Layout
 from backend.families.parts.loading import Loaded, Rule
+from backend.families.parts.one_encoder import TEXT, OneEncoderDiffusion
 from backend.families.sd2.layout import LAYOUT, PREFIX, RULE, unused_layer
-
-TEXT = "te"
-"""The text encoder's key in ``text_encoders``, ``TokenIds`` and learning-rate parts."""
 
 V_RESOLUTION = 768
 """Pixels of a side of the models that predict v."""
@@ -26,14 +22,13 @@ LOGIT_SCALE = math.log(100.0)
 """What CLIP's training ends at; part of the layout, of no use for pictures."""
 
 
-class StableDiffusion2(LatentDiffusion):
+class StableDiffusion2(OneEncoderDiffusion):
     """SD 2.x: OpenCLIP-H without its last layer, a U-Net with heads of 64 numbers, a 4-channel VAE."""
 
     family: ClassVar[str] = "sd2"
     default_resolution: int = 512
     layout: ClassVar[Layout] = LAYOUT
     rule: ClassVar[Rule] = RULE
-    text_parts: ClassVar[Mapping[str, str]] = {TEXT: "text_encoder"}
     padding: ClassVar[Mapping[str, int | None]] = {TEXT: 0}
 
     def __init__(self, loaded: Loaded, prediction: Prediction, source: Source) -> None:
@@ -44,25 +39,6 @@ class StableDiffusion2(LatentDiffusion):
         """Take the model to predict this."""
         self.prediction = prediction
         self.default_resolution = V_RESOLUTION if prediction == "v" else 512
-
-    @property
-    def text_encoder(self) -> ClipTextModel:
-        return self.text(TEXT)
-
-    def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
-        """``hidden`` (B, chunks x 75 + 2, D): the states after layer ``-clip_skip`` of those in use
-        (the file's last one is not) and the final norm. Several chunks are encoded one by one."""
-        ids = tokens[TEXT].to(device_of(self.text_encoder))
-        states = self.text_encoder(ids.flatten(0, 1), clip_skip or 1).unflatten(0, ids.shape[:2])
-        return {"hidden": joined_chunks(states)}
-
-    def predict(
-        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Sizes | None = None
-    ) -> Tensor:
-        """The U-Net's output in ``noisy``'s type; ``timesteps`` 0..999. ``sizes`` play no part here."""
-        dtype = self.unet.conv_in.weight.dtype
-        hidden = conditioning["hidden"].to(noisy.device, dtype)
-        return self.denoiser(noisy.to(dtype), timesteps, hidden).to(noisy.dtype)
 
     def required_extras(self) -> dict[str, Tensor]:
         """The layer and the projection that files have beside the encoder. Diffusers folders lack
