@@ -14,8 +14,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from backend.jobs.events import read_events
+from backend.jobs.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
+_STAMP = len("20260131-142500")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,18 @@ class World:
         return self.python("tools/train_network.py", *self.options(**options))
 
     def newest_run(self) -> Path:
-        return max((self.home / "runs").glob("*/"), key=lambda path: path.stat().st_mtime_ns)
+        return newest_run(self.home / "runs")
+
+
+def newest_run(runs: Path) -> Path:
+    """The run that began last. A folder's own time may be that of a run's last file, so the second in its
+    name goes first, and then when the run was made."""
+    return max(runs.glob("*/"), key=lambda path: (path.name[:_STAMP], _made(path), path.stat().st_mtime_ns))
+
+
+def _made(run: Path) -> float:
+    """The moment that the run's own facts name; 0.0 while they are not written yet."""
+    return float((read_json(run / "job.json") or {}).get("created", 0.0))
 
 
 def events(run: Path, type: str | None = None) -> list[dict[str, Any]]:
