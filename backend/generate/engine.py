@@ -78,6 +78,7 @@ def draw(
 
 def resolve(model: DiffusionModel, request: Request) -> list[Request]:
     """One request a picture, as it will really be drawn: size, seed, steps, sampler, with notes."""
+    _refuse_undrawn(request)
     name = samplers.canonical(request.sampler)
     if name is None:
         known = ", ".join(samplers.SAMPLERS)
@@ -86,6 +87,20 @@ def resolve(model: DiffusionModel, request: Request) -> list[Request]:
     asked = replace(request, sampler=sampler)
     ready = fitted(asked, model.default_resolution, max(model.scale_factor, model.side_multiple))
     return singles(ready.noted(*_sampler_notes(name, sampler), *_cut_notes(model, ready)))
+
+
+_UNDRAWN = (
+    *("negative_scale", "loras", "embeddings", "vae", "image", "mask", "hires", "vae_tile"),
+    *("variation_strength", "guides", "stated"),
+)
+"""Fields of a request that nothing here draws by yet."""
+
+
+def _refuse_undrawn(request: Request) -> None:
+    plain = Request()
+    for name in _UNDRAWN:
+        if getattr(request, name) != getattr(plain, name):
+            raise InputError(f"'{name}' cannot be drawn with yet", next="Leave it out.", key=name)
 
 
 def _sampler_notes(asked: str, used: str) -> list[str]:
