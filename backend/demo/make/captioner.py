@@ -38,7 +38,8 @@ HEADS = 8
 COUNT = 12000
 """Pictures that it learns from."""
 EASY_UNTIL = 0.4
-"""Share of the time with one big thing a picture."""
+"""Share of the first call's time with one big thing a picture. Later calls leave it out: what was learnt
+of the other pictures would be forgotten."""
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 _PLACE = 16
 """Features of a patch that say where it is."""
@@ -193,6 +194,7 @@ def train(work: Path, pace: Pace, coder: Vae, seed: int, count: int = COUNT) -> 
     torch.manual_seed(seed)
     learner = Learner(config())
     course = Course(work, "captioner", learner, pace)
+    easy_until = EASY_UNTIL if course.step == 0 else 0.0
     whole = int(count * (1 - RETURNED))
     first, last = examples(seed, range(whole)), examples(seed, range(whole, count), coder)
     pictures, wanted = np.concatenate([first[0], last[0]]), torch.cat([first[1], last[1]])
@@ -202,7 +204,7 @@ def train(work: Path, pace: Pace, coder: Vae, seed: int, count: int = COUNT) -> 
 
     def loss_of(moment: Moment) -> Tensor:
         generator = keyed.generator(seed, "captioner", moment.step)
-        if moment.share < EASY_UNTIL:
+        if moment.share < easy_until:
             chosen = easy[torch.randint(len(easy), (_BATCH,), generator=generator)]
         else:
             chosen = torch.randint(count, (_BATCH,), generator=generator)
