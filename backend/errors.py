@@ -7,10 +7,14 @@ them beside the field that ``key`` names.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+
+_UNREAD = 141
+"""Exit code where the reader of the output went away; what a shell says of programs ended by SIGPIPE."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,23 @@ def run_main(main: Callable[[], int | None]) -> int:
     """Call ``main`` and turn errors into readable text on stderr and an exit code.
 
     An error of ours prints its problems only. Any other exception is our own mistake: it prints
-    one sentence first and the traceback after it, for a report.
+    one sentence first and the traceback after it, for a report. When nobody reads the output any
+    more (``| head``), it ends without a word.
     """
     try:
-        return main() or 0
+        code = main() or 0
+        sys.stdout.flush()
+        return code
     except AtelierError as error:
         print(f"error: {error.text()}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # What is still in the buffer must go somewhere, or Python complains about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
     except Exception as error:
         print(f"error: something unexpected went wrong: {error!r}", file=sys.stderr)
         print("   This is a fault in Atelier. The details below help to find it.", file=sys.stderr)

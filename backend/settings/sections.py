@@ -348,6 +348,7 @@ class SavingSettings(Section):
     save_state_on_train_end: bool = option(False, "Save state at the end", "Keep a restore point when training ends, so that it can go on later.")
     recovery_minutes: float = option(10.0, "Restore point every", "A rolling restore point inside the run folder, for crashes and power cuts. 0: none.", ge=0, le=10_000, unit="min", level="expert")
     resume: str | None = option(None, "Resume from state", "A state folder to go on from.", path="folder", level="expert")
+    resume_changed_dataset: bool = option(False, "Resume with other pictures", "Go on though pictures or repeats were added or removed since: in the same share of the epoch, and it is said how many. Off: such a run is not resumed.", level="expert")
     initial_step: int | None = option(None, "First step", "Count on from this step: names, schedule and epochs go on from there, also in place of a resumed state's own count.", ge=0, le=100_000_000, unit="steps", level="expert",
         note="Steps, file names and the learning rate go on from it; in sd-scripts only the epoch does.")  # fmt: skip
     initial_epoch: int | None = option(None, "First epoch", "As the first step, given as an epoch (1 is the first). The step wins when both are given.", ge=1, le=1_000_000, unit="epochs", level="expert")

@@ -76,7 +76,7 @@ def build_session(
     batches = prepared.plan.batches_per_epoch(team.size)
     identity = identity_of(settings, prepared.plan, batches, base.family, Path(base.path))
     if state is not None:
-        compare(state, identity, events)
+        compare(state, identity, events, settings.saving.resume_changed_dataset)
     length, position = place(settings, run_length(settings, batches), state, own=resume)
 
     accelerator, control = make_accelerator(settings), control_of(run, team)

@@ -25,8 +25,11 @@ _ORDER: tuple[ResumeEffect, ...] = ("impossible", "changes", "safe")
 _PATHS = frozenset(("image_dir", "metadata_file", "conditioning_data_dir"))
 """Keys of a dataset file that only say where things lie."""
 _HOW_TO_RESUME = frozenset(
-    ("resume", "resume_from_huggingface", "initial_step", "initial_epoch", "skip_until_initial_step")
-)
+    (
+        "resume", "resume_from_huggingface", "resume_changed_dataset", "initial_step", "initial_epoch",
+        "skip_until_initial_step",
+    )
+)  # fmt: skip
 _COMPARED_OTHERWISE = _HOW_TO_RESUME | {"pretrained_model_name_or_path"}
 
 
@@ -89,21 +92,31 @@ def require_possible(found: list[Difference]) -> None:
         raise InputError(problems)
 
 
-def require_same_pictures(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> None:
-    """Refuse other pictures: a restore point counts the batches of one dataset.
+def require_same_pictures(
+    before: Mapping[str, Any], now: Mapping[str, Any], step: int, accepted: bool = False
+) -> Problem | None:
+    """Whether the pictures are those that a restore point counts its batches of.
+
+    With other ones, a run is only resumed when that is ``accepted``: then what is known of them comes
+    back as a note.
 
     Raises:
         InputError: says how many were added and removed.
     """
     old, new = set(before.get("pictures", ())), set(now["pictures"])
-    if old != new:
-        raise InputError(
-            f"the pictures are not the same: {len(new - old)} added, {len(old - new)} removed "
-            f"since step {step}",
-            why=_some(new - old, "added") + _some(old - new, "removed"),
-            next="put them back to resume, or start a new run from the last LoRA file (network_weights)",
-            key="train_data_dir",
-        )
+    if old == new:
+        return None
+    what = f"{len(new - old)} added, {len(old - new)} removed since step {step}"
+    found = _some(new - old, "added") + _some(old - new, "removed")
+    if accepted:
+        return Problem(f"going on with other pictures: {what}", why=found, key="resume_changed_dataset")
+    raise InputError(
+        f"the pictures are not the same: {what}",
+        why=found,
+        next="put them back to resume, set resume_changed_dataset to go on with these, or start a new "
+        "run from the last LoRA file (network_weights)",
+        key="train_data_dir",
+    )
 
 
 def _some(ids: set[str], word: str) -> str:

@@ -128,6 +128,7 @@ def end_epoch(session: Session, position: Position) -> Position:
     done = position.batch >= session.length.batches_per_epoch
     if not done:
         return position
+    session.meter.gather(session.team)
     with session.meter.pause():
         session.saver.after_epoch(session, position)
     validate(session, position, epoch_end=True)

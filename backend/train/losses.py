@@ -87,10 +87,16 @@ class LossTable:
         return text.getvalue()
 
     def collect(self, team: Team) -> None:
-        """Add up what the processes of a training have counted, each for its own pictures."""
+        """Bring to the main process what all have counted, each for its own pictures.
+
+        The others begin anew, so that nothing is counted twice when it is done again.
+        """
+        if team.size == 1:
+            return
         parts = team.gather((self._counts, self._sums))
-        self._counts = np.sum([counts for counts, _ in parts], axis=0)
-        self._sums = np.sum([sums for _, sums in parts], axis=0)
+        shares = parts if team.main else parts[:0]
+        self._counts = np.sum([np.zeros_like(self._counts), *(counts for counts, _ in shares)], axis=0)
+        self._sums = np.sum([np.zeros_like(self._sums), *(sums for _, sums in shares)], axis=0)
 
     def state(self) -> dict[str, Any]:
         """What a restore point keeps."""
@@ -101,10 +107,12 @@ class LossTable:
         }
 
     def load(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from a restore point of the same pictures."""
-        if state is None or state["pictures"] != list(self._rows):
+        """Go on from a restore point, with what it knows of the pictures that are still there."""
+        if state is None:
             return
-        self._counts, self._sums = state["counts"].numpy().copy(), state["sums"].numpy().copy()
+        known = [(row, self._rows[id]) for row, id in enumerate(state["pictures"]) if id in self._rows]
+        old, new = [row for row, _ in known], [row for _, row in known]
+        self._counts[new], self._sums[new] = state["counts"].numpy()[old], state["sums"].numpy()[old]
 
 
 def tell(table: LossTable, run: Path, events: Sink) -> dict[str, Any]:

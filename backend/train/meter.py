@@ -18,6 +18,7 @@ from backend.errors import Problem, RunFault
 from backend.jobs.events import Sink
 from backend.settings.length import Length
 from backend.train.losses import LossTable
+from backend.train.team import Team
 
 FLUSH_SECONDS = 0.5
 SKIPS_ALLOWED = 20
@@ -89,6 +90,12 @@ class Meter:
         self._pending.append(record)
         if time.perf_counter() - self._flushed >= FLUSH_SECONDS or record.step == self._length.steps:
             self.flush()
+
+    def gather(self, team: Team) -> None:
+        """Bring what all processes know of single pictures to the main one; all call it at one step."""
+        if team.size > 1:
+            self.flush()
+            self.table.collect(team)
 
     def flush(self) -> None:
         """Write what is pending.

@@ -14,6 +14,7 @@ from backend.data.types import DatasetPlan
 from backend.errors import AtelierError, InputError, Problem
 from backend.families import FAMILIES, default_resolution
 from backend.settings import Settings
+from backend.settings.optimizers import find, missing_library
 from backend.system.identify import ModelFile, identify, require_base
 from backend.train.checkpoints import seed_of
 from backend.train.family_rules import require_sizes, require_suited
@@ -51,6 +52,8 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     if base is not None:
         notes += _collect(problems, lambda: require_suited(settings, base)) or []
     _collect(problems, lambda: _thumbnail(settings))
+    _collect(problems, lambda: _schedule_class(settings))
+    _collect(problems, lambda: _optimizer_class(settings))
     size = default_resolution(base, settings.model.v_parameterization) if base else 512
     plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))
     if base is not None and plan is not None:
@@ -97,6 +100,24 @@ def _thumbnail(settings: Settings) -> None:
     name = settings.metadata.metadata_thumbnail
     if name and Path(name).is_file():
         thumbnail(Path(name))
+
+
+def _schedule_class(settings: Settings) -> None:
+    """Import a schedule of another library now, as it would be too late once a model is loaded."""
+    name = settings.schedule.lr_scheduler_type
+    if "." in name:
+        from backend.train.schedule_class import load_class
+
+        load_class(name)
+
+
+def _optimizer_class(settings: Settings) -> None:
+    """As for the schedule. A library that is missing is told of later, with its replacement."""
+    name = settings.optimizer.optimizer_type
+    if "." in name and missing_library(name) is None:
+        from backend.train.optimizers import load_class
+
+        load_class(find(name))
 
 
 def _collect(problems: list[Problem], work: Callable[[], T]) -> T | None:

@@ -48,8 +48,11 @@ def find_state(run: Run, settings: Settings, output: Path, resume: bool, events:
     return load_state(newest)
 
 
-def compare(state: State, identity: Mapping[str, Any], events: Sink) -> None:
+def compare(state: State, identity: Mapping[str, Any], events: Sink, other_pictures: bool = False) -> None:
     """Tell what changed since the restore point was made.
+
+    Args:
+        other_pictures: pictures may have been added and removed.
 
     Raises:
         InputError: the pictures are others, or something changed that it cannot live with.
@@ -57,7 +60,9 @@ def compare(state: State, identity: Mapping[str, Any], events: Sink) -> None:
     found = differences(state.facts, identity)
     if found:
         events.emit("differences", step=state.position.step, rows=[asdict(one) for one in found])
-    require_same_pictures(state.facts, identity, state.position.step)
+    note = require_same_pictures(state.facts, identity, state.position.step, other_pictures)
+    if note is not None:
+        events.emit("note", text=note.text())
     require_possible(found)
 
 

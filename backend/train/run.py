@@ -162,7 +162,7 @@ def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, te
         _point_to_last_good(session.saver.results(), events)
         raise
     session.meter.flush()
-    session.meter.table.collect(team)
+    session.meter.gather(team)
     team.leave()
     if not team.main:
         return ending.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from backend.data.plan import build_plan
 from backend.data.types import DatasetPlan
 from backend.train import losses
 from backend.train.losses import LossTable
+from backend.train.team import Team
 from tests.train.small import Events, draw_pictures, run_small, settings_of
 
 
@@ -85,3 +87,47 @@ def test_a_table_that_cannot_be_written_is_a_warning(plan: DatasetPlan, tmp_path
     events = Events()
     assert losses.tell(LossTable(plan), tmp_path / "gone", events) == {}
     assert losses.FILE in events.of("warning")[0]["text"]
+
+
+class Pair(Team):
+    """One of two processes that are told what the other one has."""
+
+    size = 2
+
+    def __init__(self, rank: int, others: list[Any]) -> None:
+        self.rank, self._others = rank, others
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, *self._others] if self.main else [*self._others, value]
+
+
+def test_the_main_process_knows_what_the_others_counted_and_nothing_twice(plan: DatasetPlan) -> None:
+    a, b, _ = ids(plan)
+    here, there = LossTable(plan), LossTable(plan)
+    here.add([a], [0.2], [900])
+    there.add([b], [0.4], [900])
+    before = [(table.state()["counts"].numpy(), table.state()["sums"].numpy()) for table in (here, there)]
+    here.collect(Pair(0, [before[1]]))
+    there.collect(Pair(1, [before[0]]))
+    assert {row.picture.name: row.mean for row in here.rows()} == {
+        "0.png": pytest.approx(0.2),
+        "1.png": pytest.approx(0.4),
+    }
+    assert there.rows() == []
+
+
+def test_what_is_known_of_pictures_that_stayed_is_kept(plan: DatasetPlan, folder: Path) -> None:
+    a, b, c = ids(plan)
+    table, fewer = LossTable(plan), LossTable(plan)
+    table.add([a, b, c], [0.2, 0.3, 0.4], [900, 900, 900])
+    state = table.state()
+    gone = {
+        "pictures": [c, "gone", a],
+        "counts": state["counts"][[2, 1, 0]],
+        "sums": state["sums"][[2, 1, 0]],
+    }
+    fewer.load(gone)
+    assert {row.picture.name: row.mean for row in fewer.rows()} == {
+        "0.png": pytest.approx(0.2),
+        "2.png": pytest.approx(0.4),
+    }

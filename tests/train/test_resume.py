@@ -149,6 +149,15 @@ def test_other_pictures_are_refused_with_their_names(base: Path) -> None:
         compare(state(known(base)), known(base, plan(repeats=2)), Sink())
 
 
+def test_other_pictures_are_gone_on_with_when_that_is_asked_for(base: Path) -> None:
+    sink = Sink()
+    compare(state(known(base)), known(base, plan(6)), sink, other_pictures=True)
+    (note,) = [fields["text"] for type, fields in sink.said if type == "note"]
+    assert "2 added, 0 removed since step 6" in note and "4.png, 5.png" in note
+    compare(state(known(base)), known(base), same := Sink(), other_pictures=True)
+    assert same.said == []
+
+
 def where(
     options: dict[str, Any], batches: int, found: State | None = None, own: bool = False
 ) -> tuple[int, Position]:
