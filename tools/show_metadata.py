@@ -49,8 +49,8 @@ def main() -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from backend.settings.imports.metadata import settings_of
     from backend.system.headers import read_header
-    from backend.weights.trained_with import settings_of
 
     metadata = read_header(options.model).metadata
     if options.settings:

@@ -13,13 +13,13 @@ from typing import Any, cast
 import torch
 
 from backend.networks.delta import norm
+from backend.settings.imports.metadata import settings_of
 from backend.system.identify import ModelFile, identify
 from backend.weights import hashes
 from backend.weights.blockweights import slot_of
 from backend.weights.networkfile import Parts, is_pair, on_weight_kind, open_network, pair
 from backend.weights.reading import open_file
 from backend.weights.safefile import nonfinite
-from backend.weights.trained_with import settings_of
 
 SLOTS = ("BASE", *(f"IN{n:02d}" for n in range(12)), "MID", *(f"OUT{n:02d}" for n in range(12)))
 _KINDS = (

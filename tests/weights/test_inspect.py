@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from backend.errors import InputError
 from backend.networks import create
 from backend.settings import Settings
+from backend.settings.imports.metadata import settings_of
 from backend.settings.tomlfile import read_toml
 from backend.weights.compare import compare
 from backend.weights.editing import EditMetadata, edit_metadata
@@ -20,7 +21,6 @@ from backend.weights.inspect import inspect, tensor_facts
 from backend.weights.merge_networks import MergeNetworks
 from backend.weights.merge_networks import run as merge_networks
 from backend.weights.metadata import content_hashes
-from backend.weights.trained_with import settings_of
 from tests.networks.kinds import KINDS
 from tests.weights.test_merge_networks import _sites
 from tests.weights.weights_kit import CONV, TEXT, Q, make_lora, metadata_of, products, tensors_of

@@ -59,7 +59,7 @@ def settings_of(metadata: Mapping[str, str]) -> TrainedWith:
 
     A model is known there by its file's name only; a dataset by what its pictures were.
     """
-    values = dict(_values(metadata))
+    values = dict(metadata_values(metadata))
     notes: list[str] = []
     reading = read_values(values)
     while reading.problems:
@@ -77,7 +77,8 @@ def settings_of(metadata: Mapping[str, str]) -> TrainedWith:
     return TrainedWith(reading.settings, values, notes)
 
 
-def _values(metadata: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+def metadata_values(metadata: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Options and their values, as ``ss_*`` metadata has them."""
     known = declarations()
     for key in _SAME:
         text = metadata.get(f"ss_{key}", "None")
