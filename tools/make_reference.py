@@ -85,7 +85,7 @@ def _allowed(declared: Declared) -> str:
 def _applies(declared: Declared) -> str:
     info = declared.info
     parts = [f"Families: {', '.join(info.families)}."] if info.families else []
-    parts += [f"Methods: {', '.join(info.methods)}."] if info.methods else []
+    parts += [f"Methods: {', '.join(declared.methods)}."] if declared.methods else []
     if info.show_if:
         parts.append(f"Counts with {' and '.join(f'`{key}`' for key, _ in info.show_if)}.")
     return " ".join([*parts, "*network_args*"] if info.network_arg else parts)

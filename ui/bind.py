@@ -14,7 +14,8 @@ from typing import Any
 from backend.settings import Settings, declarations
 from backend.settings.command import to_command_line
 from backend.settings.declare import Declared
-from backend.settings.settings import Reading, read_values
+from backend.settings.methods import tool_of
+from backend.settings.settings import DEFAULTS, Reading, read_values
 
 Values = dict[str, Any]
 
@@ -73,6 +74,11 @@ def own_keys() -> list[str]:
     ]
 
 
-def command_line(settings: Settings) -> str:
-    """The command that trains with these settings from a terminal in Atelier's folder."""
-    return " ".join(["python", "tools/train_network.py", *to_command_line(settings)])
+def command_line(settings: Settings, family: str | None = None) -> str:
+    """The command that trains with these settings from a terminal in Atelier's folder.
+
+    ``family``: that of the base model, where it is known.
+    """
+    script = tool_of(settings.model.training_method, family or "")
+    plain = settings.replace(training_method=DEFAULTS["training_method"])
+    return " ".join(["python", f"tools/{script}", *to_command_line(plain)])

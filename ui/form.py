@@ -21,7 +21,8 @@ from backend.settings import schema
 from backend.settings.optimizers import unavailable
 from backend.settings.trackers import missing_trackers
 from ui.bind import own_keys
-from ui.i18n import t, texts
+from ui.i18n import language, said, t, texts
+from ui.i18n.options import translated_groups
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -32,13 +33,12 @@ def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-@cache
 def filled(name: str) -> str:
     """An HTML file of ``ui/assets`` with its ``[[keys]]`` replaced by texts."""
     return re.sub(r"\[\[([a-z_.]+)\]\]", lambda found: html.escape(t(found[1])), asset(name))
 
 
-def form_schema(first: Sequence[str], method: str) -> dict[str, Any]:
+def form_schema(first: Sequence[str]) -> dict[str, Any]:
     """The whole form: ``first`` are the keys of the essentials, in order.
 
     To an option's schema comes ``lacks``: choice -> why it cannot be chosen on this machine.
@@ -46,21 +46,20 @@ def form_schema(first: Sequence[str], method: str) -> dict[str, Any]:
     lacks = {"optimizer_type": unavailable(), "log_with": missing_trackers()}
     groups = [
         {**group, "options": [_with_lacks(option, lacks) for option in group["options"]]}
-        for group in schema()["groups"]
+        for group in translated_groups(schema()["groups"], language())
     ]
-    return {"first": list(first), "method": method, "own": own_keys(), "groups": groups}
+    return {"first": list(first), "own": own_keys(), "groups": groups}
 
 
 def _with_lacks(option: dict[str, Any], lacks: dict[str, dict[str, str]]) -> dict[str, Any]:
     found = lacks.get(option["key"])
-    return {**option, "lacks": found} if found else option
+    return {**option, "lacks": {choice: said(why) for choice, why in found.items()}} if found else option
 
 
 def settings_page(
     template: str,
     script: str,
     first: Sequence[str],
-    method: str,
     calls: Sequence[Callable[..., Any]],
     elem_id: str,
     text_prefixes: Sequence[str],
@@ -71,7 +70,6 @@ def settings_page(
         template: HTML with the elements that ``form.js`` and ``script`` fill.
         script: file name in ``ui/assets`` of the page's own behaviour.
         first: options shown in the basic view.
-        method: training method, for the rules on what applies.
         calls: functions of the server that the script may call, by their names.
         text_prefixes: texts the scripts need.
     """
@@ -83,6 +81,6 @@ def settings_page(
         elem_id=elem_id,
         elem_classes=["at-page"],
         apply_default_css=False,
-        schema=json.dumps(form_schema(first, method), ensure_ascii=False),
+        schema=json.dumps(form_schema(first), ensure_ascii=False),
         texts=json.dumps(texts(*text_prefixes), ensure_ascii=False),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from backend.errors import Problem
 from backend.settings.conditions import Values, holds
 from backend.settings.declare import Declared, declarations
+from backend.settings.methods import METHODS
 from backend.settings.rules import RULES, Rule
 from backend.settings.settings import DEFAULTS, Settings
 
@@ -45,6 +46,9 @@ def judge(settings: Settings, complete: bool = True, ignore: Collection[str] = (
         (verdict.errors if rule.kind == "error" else verdict.notes).append(_problem(rule, values))
         changes |= (rule.change(values) if callable(rule.change) else rule.change) or {}
         values |= changes
+    verdict.errors += [
+        _not_for(one, values) for one in declarations().values() if _is_for_others(one, values)
+    ]
     verdict.notes += [_idle(one) for one in declarations().values() if _has_no_effect(one, values)]
     verdict.settings = settings.replace(**changes) if changes else settings
     return verdict
@@ -52,6 +56,26 @@ def judge(settings: Settings, complete: bool = True, ignore: Collection[str] = (
 
 def _problem(rule: Rule, values: Values) -> Problem:
     return Problem(rule.what.format_map(values), why=rule.why, next=rule.next, key=rule.field)
+
+
+def _is_for_others(declared: Declared, values: Values) -> bool:
+    """True for a value that was changed although the training method has no use for it."""
+    methods = declared.methods
+    return (
+        bool(methods)
+        and values["training_method"] not in methods
+        and values[declared.key] != DEFAULTS[declared.key]
+    )
+
+
+def _not_for(declared: Declared, values: Values) -> Problem:
+    others = [METHODS[name].what for name in declared.methods]
+    return Problem(
+        f"{declared.key} has no use where {METHODS[values['training_method']].what} is trained",
+        why=f"it is for training {' or '.join(others)}",
+        next=f"leave {declared.key} out, or set training_method to {' or '.join(declared.methods)}",
+        key=declared.key,
+    )
 
 
 def _has_no_effect(declared: Declared, values: Values) -> bool:

@@ -20,6 +20,7 @@ from backend.errors import InputError, Problem
 from backend.settings.check import judge
 from backend.settings.declare import SECTIONS, Declared, declarations
 from backend.settings.dialect import ABSENT, NEEDS_NOTHING, RENAMED, Translated, translate, unknown
+from backend.settings.methods import METHODS, tool_of
 from backend.settings.secrets import without_secrets
 from backend.settings.settings import DEFAULTS, Reading, Settings, read_own
 from backend.settings.tomlfile import Flat, read_flat
@@ -39,6 +40,7 @@ class Actions:
     """... as JSON."""
 
 
+_METHOD = "training_method"
 _ACTIONS = ("output_config", "dry_run", "json")
 
 
@@ -63,13 +65,17 @@ class _Typed:
 
 
 def parse_command_line(
-    argv: Sequence[str], prog: str = "train_network.py", complete: bool = True, actions: bool = False
+    argv: Sequence[str],
+    prog: str = "train_network.py",
+    complete: bool = True,
+    actions: bool = False,
+    method: str = "",
 ) -> ParsedCommand:
     """Settings out of a command line and the ``--config_file`` it names; what is typed wins.
 
     With ``complete`` off, or when settings are only written, a base model and pictures may be
     missing. ``--help`` prints the options and raises SystemExit. ``actions``: ``--output_config``
-    and ``--dry_run`` are known.
+    and ``--dry_run`` are known. ``method``: the training method that the script is for.
 
     Raises:
         InputError: everything that is wrong in the command line, the file, and between options.
@@ -80,6 +86,8 @@ def parse_command_line(
     typed = _split(argv)
     asked = _actions(typed) if actions else Actions()
     file = _config_file(typed)
+    if method:
+        _set_method(typed, file, method, prog)
     complete = complete and asked.output_config is None
     reading = _merge(file, typed)
     problems = [*typed.problems, *file.problems, *reading.problems]
@@ -202,6 +210,23 @@ def _config_file(typed: _Typed) -> Flat:
         return read_flat(_with_ending(path))
     except InputError as error:
         return Flat(problems=list(error.problems))
+
+
+def _set_method(typed: _Typed, file: Flat, method: str, prog: str) -> None:
+    """Train by the script's own method; another one that is written is a mistake."""
+    words = typed.values.get(_METHOD, [])
+    written = words[0] if words else file.values.get(_METHOD, method)
+    if written != method and written in METHODS:
+        typed.problems.append(
+            Problem(
+                f"{prog} trains {METHODS[method].what}; {_METHOD} is {written}",
+                where=PLACE if words else file.where.get(_METHOD, ""),
+                next=f"leave it out, or use tools/{tool_of(str(written))}",
+                key=_METHOD,
+            )
+        )
+    elif not words:
+        typed.values[_METHOD] = [method]
 
 
 def _merge(file: Flat, typed: _Typed) -> Reading:

@@ -11,7 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from backend.settings import sections, sections_sd3
+from backend.settings import sections, sections_sd3, sections_whole
+from backend.settings.methods import NETWORK
 from backend.settings.option import OptionInfo, ResumeEffect, Section, info_of
 
 Kind = Literal["bool", "int", "float", "text", "choice", "textlist", "resolution", "steps"]
@@ -21,6 +22,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "dataset": sections.DatasetSettings,
     "caching": sections.CachingSettings,
     "network": sections.NetworkSettings,
+    "whole": sections_whole.WholeSettings,
     "optimizer": sections.OptimizerSettings,
     "schedule": sections.ScheduleSettings,
     "loss": sections.LossSettings,
@@ -91,16 +93,27 @@ class Declared:
         """What another value means for a run that is resumed."""
         return self.info.resume or SECTIONS[self.section].on_resume
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Training methods it applies to; empty: all. Arguments of networks are for networks."""
+        own = self.info.methods or (NETWORK if self.info.network_arg else ())
+        return own or SECTIONS.get(self.section, Section).methods
+
 
 @cache
 def declarations() -> Mapping[str, Declared]:
     """Key -> option, sections in order and fields in order within."""
     found: dict[str, Declared] = {}
     for section, model in SECTIONS.items():
-        for key, field in model.model_fields.items():
+        for key, option in declared_in(section, model).items():
             assert key not in found, f"two options named {key}"
-            found[key] = _declared(key, section, field)
+            found[key] = option
     return found
+
+
+def declared_in(name: str, model: type[Section]) -> dict[str, Declared]:
+    """Key -> option of one section, in order; also of sections that belong to no training."""
+    return {key: _declared(key, name, field) for key, field in model.model_fields.items()}
 
 
 def nearest(word: str, words: Iterable[str], likeness: float = 0.7) -> str | None:

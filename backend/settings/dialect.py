@@ -54,8 +54,7 @@ _ABSENT = """
     init_word
     num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
-    stop_text_encoder_training
-    token_string train_text_encoder
+    token_string
     use_object_template use_safetensors use_style_template
     weights zero3_init_flag
     zero3_save_16bit_model

@@ -34,6 +34,8 @@ class OptionInfo:
     unit: str = ""
     choices: tuple[str, ...] = ()
     """Allowed values, when they are a fixed list. An empty list allows any."""
+    choice_titles: tuple[str, ...] = ()
+    """The choices in the form's words, where their names do not tell enough."""
     open: bool = False
     """Other texts than the choices are allowed; ``check`` reads them."""
     suggestions: tuple[str, ...] = ()
@@ -43,7 +45,7 @@ class OptionInfo:
     families: tuple[str, ...] = ()
     """Families it applies to; empty: all."""
     methods: tuple[str, ...] = ()
-    """Training methods it applies to; empty: all."""
+    """Training methods it applies to; empty: those of its section."""
     show_if: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     """(key, values): the form hides the field unless each key has one of its values."""
     multiline: bool = False
@@ -100,3 +102,5 @@ class Section(BaseModel):
     title: ClassVar[str]
     on_resume: ClassVar[ResumeEffect] = "changes"
     """What another value of its options means for a resumed run, where they do not say."""
+    methods: ClassVar[tuple[str, ...]] = ()
+    """Training methods that its options apply to, where they do not say; empty: all."""

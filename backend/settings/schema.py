@@ -15,27 +15,32 @@ def schema() -> dict[str, Any]:
     """Groups of options in order, and the rules between them; the same at every call.
 
     An option has ``key, type, default, label, help, level``, and of ``optional, unit, min, max,
-    min_open, max_open, choices, open, suggestions, path, show_if, multiline, secret, per_run, families,
-    methods`` those that say something. Callers must not change what is returned.
+    min_open, max_open, choices, choice_titles, open, suggestions, path, show_if, multiline, secret, per_run,
+    families, methods`` those that say something. Callers must not change what is returned.
     """
     groups = [
         {
             "id": name,
             "title": section.title,
             "help": section.__doc__,
-            "options": [_option(one) for one in declarations().values() if one.section == name],
+            "options": [
+                option_schema(one, DEFAULTS[one.key])
+                for one in declarations().values()
+                if one.section == name
+            ],
         }
         for name, section in SECTIONS.items()
     ]
     return {"groups": groups, "rules": [_rule(rule) for rule in RULES]}
 
 
-def _option(declared: Declared) -> dict[str, Any]:
+def option_schema(declared: Declared, default: Any) -> dict[str, Any]:
+    """One option as :func:`schema` gives it."""
     info, bounds = declared.info, declared.bounds
     always = {
         "key": declared.key,
         "type": declared.kind,
-        "default": DEFAULTS[declared.key],
+        "default": default,
         "label": info.label,
         "help": info.help,
         "level": info.level,
@@ -48,6 +53,7 @@ def _option(declared: Declared) -> dict[str, Any]:
         "min_open": bounds.low_open,
         "max_open": bounds.high_open,
         "choices": list(declared.choices),
+        "choice_titles": list(info.choice_titles),
         "open": info.open,
         "suggestions": list(info.suggestions),
         "path": info.path,
@@ -56,7 +62,7 @@ def _option(declared: Declared) -> dict[str, Any]:
         "secret": info.secret,
         "per_run": info.per_run,
         "families": list(info.families),
-        "methods": list(info.methods),
+        "methods": list(declared.methods),
     }
     return always | {
         name: value for name, value in sometimes.items() if value not in (None, "", []) and value is not False

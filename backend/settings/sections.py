@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from backend.settings import optimizers, schedules
+from backend.settings.methods import BESIDE, METHODS, NETWORK, WHOLE
 from backend.settings.option import Section, option
 from backend.settings.types import Fraction01, Resolution, Steps, TextList, read_face_range
 
+_TEXTS = (*NETWORK, *WHOLE)
+"""Methods that can train text encoders as they train the rest."""
 _DIFFUSION = ("sd1", "sd2", "sdxl")
 """Families that remove noise step by step; the others follow a flow."""
 
@@ -21,6 +24,10 @@ class ModelSettings(Section):
 
     title = "Model"
 
+    training_method: str = option(
+        "network", "What is trained", "A LoRA is small, quick to train and works with other models. Training the whole model learns more and takes many times the memory and disk space.",
+        level="basic", choices=tuple(METHODS), choice_titles=tuple(one.title for one in METHODS.values()), resume="impossible",
+    )  # fmt: skip
     pretrained_model_name_or_path: str = option(
         "", "Base model", "The model to teach: a .safetensors or .ckpt file, or a diffusers folder.",
         level="basic", path="file",
@@ -156,6 +163,7 @@ class NetworkSettings(Section):
 
     title = "Network"
     on_resume = "impossible"
+    methods = NETWORK
 
     network_module: str = option(
         "networks.lora", "Network", "LoRA suits most. DyLoRA can be cut to lower ranks afterwards, OFT turns weights, LyCORIS has further kinds.",
@@ -224,11 +232,11 @@ class OptimizerSettings(Section):
     optimizer_args: TextList = option((), "Optimizer arguments", "key=value pairs, for example weight_decay=0.01 betas=.9,.999.", level="expert")
     learning_rate: float = option(2e-6, "Learning rate", "How far each step moves. 1e-4 is usual for a LoRA, 1 with Prodigy and D-Adaptation.", ge=0, le=100, level="basic",
         note="The default is sd-scripts' and is low for a LoRA.")  # fmt: skip
-    unet_lr: float | None = option(None, "Learning rate of the U-Net", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100)
-    text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100, several=True)
-    text_encoder_lr1: float | None = option(None, "... of CLIP-L", "Models with several text encoders: the first one's own rate. That of the text encoder when empty; 0 leaves it untrained.", ge=0, le=100, level="expert", families=("sdxl", "sd3"))
-    text_encoder_lr2: float | None = option(None, "... of OpenCLIP-bigG", "The second text encoder's own rate, as above.", ge=0, le=100, level="expert", families=("sdxl", "sd3"))
-    text_encoder_lr3: float | None = option(None, "... of T5", "The third text encoder's own rate, where it is trained at all.", ge=0, le=100, level="expert", families=("sd3",))
+    unet_lr: float | None = option(None, "Learning rate of the U-Net", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100, methods=NETWORK)
+    text_encoder_lr: float | None = option(None, "Learning rate of the text encoder", "Learning rate when empty; 0 leaves it untrained.", ge=0, le=100, several=True, methods=_TEXTS)
+    text_encoder_lr1: float | None = option(None, "... of CLIP-L", "Models with several text encoders: the first one's own rate. That of the text encoder when empty; 0 leaves it untrained.", ge=0, le=100, level="expert", families=("sdxl", "sd3"), methods=_TEXTS)
+    text_encoder_lr2: float | None = option(None, "... of OpenCLIP-bigG", "The second text encoder's own rate, as above.", ge=0, le=100, level="expert", families=("sdxl", "sd3"), methods=_TEXTS)
+    text_encoder_lr3: float | None = option(None, "... of T5", "The third text encoder's own rate, where it is trained at all.", ge=0, le=100, level="expert", families=("sd3",), methods=_TEXTS)
     ema_decay: float | None = option(None, "Average the weights (EMA)", "Results and samples are a running mean of the weights, of which this share stays at each step: 0.99 to 0.9999, the more the longer the run. Steadier than the last weights. It begins with less and grows as (1 + n) / (10 + n).", ge=0, lt=1, level="expert")
     ema_start: int = option(0, "Average from step", "Steps before averaging begins.", ge=0, le=100_000_000, unit="steps", level="expert")
     max_grad_norm: float = option(1.0, "Gradient clipping", "Longest gradient allowed; 0 switches it off.", ge=0, le=1e6, level="expert")
@@ -291,11 +299,11 @@ class LossSettings(Section):
     max_timestep: int = option(1000, "Highest timestep", "Noise levels from here on are not trained.", ge=1, le=1000, level="expert")
     masked_loss: bool = option(False, "Masked loss", "Use mask pictures of a dataset file (conditioning_data_dir) to weigh the loss.")
     masked_loss_normalize: bool = option(False, "Mean over the mask", "A picture with a small mask counts as much as one with a large one. Off: as much less as its mask is smaller, as in sd-scripts.", level="expert")
-    diff_output_preservation: bool = option(False, "Preserve the class", "While the subject is learnt, the class (dog of 'sks dog') is held to what the base model shows, without regularisation pictures. A step takes more than twice the time, and more memory.")
-    diff_output_preservation_class: str | None = option(None, "Class to preserve", "The words that take the subject's place in captions, such as dog.", show_if=_HELD, per_run=True)
-    diff_output_preservation_trigger: str | None = option(None, "Words of the subject", "What is replaced in captions, such as sks dog. Empty: the words of the folder's name (class_tokens).", show_if=_HELD, per_run=True)
-    diff_output_preservation_multiplier: float = option(1.0, "How strongly", "How much it counts beside the lesson.", ge=0, le=1000, show_if=_HELD)
-    prior_loss_weight: float = option(1.0, "Weight of regularisation pictures", "How much they count beside the subject's.", ge=0, le=1000)
+    diff_output_preservation: bool = option(False, "Preserve the class", "While the subject is learnt, the class (dog of 'sks dog') is held to what the base model shows, without regularisation pictures. A step takes more than twice the time, and more memory.", methods=NETWORK)
+    diff_output_preservation_class: str | None = option(None, "Class to preserve", "The words that take the subject's place in captions, such as dog.", show_if=_HELD, per_run=True, methods=NETWORK)
+    diff_output_preservation_trigger: str | None = option(None, "Words of the subject", "What is replaced in captions, such as sks dog. Empty: the words of the folder's name (class_tokens).", show_if=_HELD, per_run=True, methods=NETWORK)
+    diff_output_preservation_multiplier: float = option(1.0, "How strongly", "How much it counts beside the lesson.", ge=0, le=1000, show_if=_HELD, methods=NETWORK)
+    prior_loss_weight: float = option(1.0, "Weight of regularisation pictures", "How much they count beside the subject's.", ge=0, le=1000, methods=(*_TEXTS, "textual_inversion"))
 
 
 class PrecisionSettings(Section):
@@ -306,8 +314,8 @@ class PrecisionSettings(Section):
     mixed_precision: Literal["no", "fp16", "bf16"] = option("no", "Precision", "bf16 on new cards, fp16 on older ones, no on a processor.")
     full_fp16: bool = option(False, "Everything in fp16", "Trained weights and gradients in fp16 as well: less memory, less exact. Needs fp16 as precision.", level="expert")
     full_bf16: bool = option(False, "Everything in bf16", "Trained weights and gradients in bf16 as well: less memory, less exact. Needs bf16 as precision.", level="expert")
-    fp8_base: bool = option(False, "Base model in 8 bits", "Keeps the weights of the base model in 8 bits, half the memory of fp16, and computes in the precision above.", level="expert")
-    fp8_base_unet: bool = option(False, "... but not its text encoder", "Only the U-Net or transformer in 8 bits.", level="expert")
+    fp8_base: bool = option(False, "Base model in 8 bits", "Keeps the weights of the base model in 8 bits, half the memory of fp16, and computes in the precision above.", level="expert", methods=BESIDE)
+    fp8_base_unet: bool = option(False, "... but not its text encoder", "Only the U-Net or transformer in 8 bits.", level="expert", methods=BESIDE)
     gradient_checkpointing: bool = option(False, "Gradient checkpointing", "Much less memory for about a quarter more time.", resume="safe")
     cpu_offload_checkpointing: bool = option(False, "... in the computer's memory", "What checkpointing keeps waits outside the card: less memory of the card, slower.", level="expert", resume="safe", show_if=(("gradient_checkpointing", (True,)),))
     fused_backward_pass: bool = option(False, "Step while going back", "Each weight is changed as soon as its gradient is there, so that gradients are never all in memory. AdaFactor only, without accumulation.", level="expert", resume="changes",

@@ -36,8 +36,8 @@ from backend.train.machine import (
     wrap,
 )
 from backend.train.meter import Meter
+from backend.train.methods import make_method
 from backend.train.methods.base import Adjustable, Method
-from backend.train.methods.network import NetworkMethod
 from backend.train.noise import NoiseRules
 from backend.train.preflight import Prepared
 from backend.train.preservation import Preservation
@@ -81,7 +81,7 @@ def build_session(
 
     accelerator, control = make_accelerator(settings), control_of(run, team)
     model = load_base_model(prepared, settings, accelerator, events)
-    method = NetworkMethod(settings, prepared.plan, model, seed)
+    method = make_method(settings, prepared.plan, model, seed)
     _require_adjustable(method, prepared.plan)
     shrink(settings, model)
     _say(events, method.start())

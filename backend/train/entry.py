@@ -8,6 +8,7 @@ from pathlib import Path
 from backend.errors import InputError
 from backend.families import FAMILIES
 from backend.settings import ParsedCommand, parse_command_line, write_toml
+from backend.settings.methods import tool_of
 from backend.settings.secrets import hand_over
 from backend.system.identify import identify
 
@@ -16,15 +17,18 @@ SAID: Mapping[str, tuple[str, ...]] = {"v2": ("sd2",)}
 here; when it says another thing, one of the two is a mistake."""
 
 
-def train_from_line(argv: Sequence[str], prog: str, families: Collection[str] = ()) -> int:
+def train_from_line(
+    argv: Sequence[str], prog: str, families: Collection[str] = (), method: str = "network"
+) -> int:
     """Train, or only write the settings (``--output_config``) or tell the plan (``--dry_run``).
 
-    ``families``: the script is for base models of these alone; empty: of all. Returns the exit code.
+    ``families``: the script is for base models of these alone; empty: of all. ``method``: what it trains.
+    Returns the exit code.
 
     Raises:
         AtelierError: what is wrong, before anything starts.
     """
-    command = parse_command_line(argv, prog=prog, actions=True)
+    command = parse_command_line(argv, prog=prog, actions=True, method=method)
     _require_base(command, prog, families)
     actions = command.actions
     if actions.output_config is not None:
@@ -42,6 +46,7 @@ def train_from_line(argv: Sequence[str], prog: str, families: Collection[str] = 
 
 def _require_base(command: ParsedCommand, prog: str, families: Collection[str]) -> None:
     """Refuse a base model of another kind than the script or an option is for."""
+    method = command.settings.model.training_method
     path = Path(command.settings.model.pretrained_model_name_or_path).expanduser()
     said = [note.key for note in command.notes if note.key in SAID]
     if not (families or said) or not path.exists():
@@ -51,7 +56,7 @@ def _require_base(command: ParsedCommand, prog: str, families: Collection[str]) 
         raise InputError(
             f"{prog} is for {_titles(families)}; this is {base.title}",
             where=str(path),
-            next="use tools/train_network.py, which goes by what the file says",
+            next=f"use tools/{tool_of(method, base.family)}, or choose another base model",
             key="pretrained_model_name_or_path",
         )
     for key in said:

@@ -14,6 +14,7 @@ from backend.families import FAMILIES
 from backend.families.options import LoadOptions
 from backend.settings import Settings
 from backend.settings.declare import declarations
+from backend.settings.methods import METHODS
 from backend.settings.settings import DEFAULTS
 from backend.system.identify import ModelFile
 
@@ -45,6 +46,7 @@ def require_suited(settings: Settings, base: ModelFile) -> list[Problem]:
         InputError: with all that may not.
     """
     values, family = settings.flat(), FAMILIES[base.family]
+    _require_method(settings.model.training_method, base)
     problems = [
         Problem(
             f"{key} has no use with {family.title}",
@@ -61,6 +63,17 @@ def require_suited(settings: Settings, base: ModelFile) -> list[Problem]:
     if refused:
         raise InputError(refused)
     return problems
+
+
+def _require_method(name: str, base: ModelFile) -> None:
+    method = METHODS[name]
+    if method.families and base.family not in method.families:
+        raise InputError(
+            f"{method.what} cannot be trained on {FAMILIES[base.family].title}",
+            why=f"it is for {' and '.join(_titles(method.families))}",
+            next="choose another base model, or train something else",
+            key="training_method",
+        )
 
 
 def _titles(families: tuple[str, ...]) -> Iterator[str]:

@@ -63,6 +63,7 @@ def groups(session: Session, position: Position) -> Iterator[list[Batch]]:
 
 def one_step(session: Session, group: list[Batch], position: Position) -> Position:
     """Forward and backward over ``group``, then one optimizer step, records, files and samples."""
+    session.method.before_step(position.step)
     set_rates(session, position.step)
     passes = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
     session.idle.look(session.optimizer, position.step + 1, session.events)

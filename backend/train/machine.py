@@ -12,6 +12,8 @@ from backend import families
 from backend.families.base import DiffusionModel
 from backend.jobs.events import Sink
 from backend.settings import Settings
+from backend.settings.conditions import holds
+from backend.settings.rules.terms import TEXT_OFF
 from backend.train.family_rules import load_options
 from backend.train.preflight import Prepared
 from backend.train.step import StepModule
@@ -49,9 +51,8 @@ def make_accelerator(settings: Settings) -> Accelerator:
 
 def _leaves_weights_out(settings: Settings) -> bool:
     """Whether a step may not use every trained weight: modules left out, or a text encoder's last layers."""
-    network = settings.network
-    text = not (network.network_train_unet_only or settings.caching.cache_text_encoder_outputs)
-    return text or bool(network.module_dropout)
+    text = not (settings.caching.cache_text_encoder_outputs or holds(TEXT_OFF, settings.flat()))
+    return text or bool(settings.network.module_dropout)
 
 
 def load_base_model(

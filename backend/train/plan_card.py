@@ -30,8 +30,8 @@ from backend.train.differences import differences, identity, require_possible, r
 from backend.train.environment import adapt
 from backend.train.family_rules import load_options
 from backend.train.machine import BASE_DTYPES
+from backend.train.methods import make_method
 from backend.train.methods.base import Method
-from backend.train.methods.network import NetworkMethod
 from backend.train.outline import count_need
 from backend.train.preflight import Prepared, prepare
 from backend.train.resume import place
@@ -57,7 +57,7 @@ def plan_card(settings: Settings) -> dict[str, Any]:
     assert settings.schedule.seed is not None
     # What is merged into the model beforehand changes no shape.
     bare = settings.replace(base_weights=[], base_weights_multiplier=[])
-    method = NetworkMethod(bare, prepared.plan, model, settings.schedule.seed)
+    method = make_method(bare, prepared.plan, model, settings.schedule.seed)
     method.start()
     numbers = sum(tensor.numel() for tensor in method.weights().values())
     run = runs_root() / (settings.saving.output_name or "training")

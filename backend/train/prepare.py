@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +112,16 @@ def for_parts(settings: Settings, parts: Iterable[str]) -> Settings:
     )
     # Encoded captions are of use only where the text encoder is not trained.
     if texts:
-        changed = changed.replace(network_train_unet_only=True, network_train_text_encoder_only=False)
+        changed = changed.replace(**_TEXT_STAYS.get(settings.model.training_method, {}))
     return changed
+
+
+_TEXT_STAYS: Mapping[str, Mapping[str, Any]] = {
+    "network": {"network_train_unet_only": True, "network_train_text_encoder_only": False},
+    "dreambooth": {"stop_text_encoder_training": 0},
+    "finetune": {"train_text_encoder": False},
+}
+"""Method -> what leaves its text encoders as they are."""
 
 
 def fill(settings: Settings, parts: Iterable[str], events: Sink, control: ControlReader) -> dict[str, Any]:

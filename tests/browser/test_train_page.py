@@ -87,6 +87,8 @@ def needed(option: Declared) -> list[tuple[Declared, Any]]:
         other = declarations()[key]
         if other.default not in allowed:
             found += [*needed(other), (other, allowed[0])]
+    if option.methods and "network" not in option.methods:
+        found.append((declarations()["training_method"], option.methods[0]))
     if option.key == "lr_scheduler_args":  # the schedule by default takes none
         found.append((declarations()["lr_scheduler_type"], "StepLR"))
     return found

@@ -30,6 +30,16 @@ COMPANIONS: dict[str, dict[str, Any]] = {
 """Options that a rule allows only together with others."""
 
 
+def companions(declared: Declared) -> dict[str, Any]:
+    """What an option needs beside it to be allowed."""
+    method = (
+        {}
+        if not declared.methods or "network" in declared.methods
+        else {"training_method": declared.methods[0]}
+    )
+    return {**method, **COMPANIONS.get(declared.key, {})}
+
+
 def other_value(declared: Declared) -> Any:
     """A value that is allowed and is not the default, as it is written."""
     if declared.kind == "bool":

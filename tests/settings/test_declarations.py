@@ -21,7 +21,7 @@ from backend.settings import (
 from backend.settings.convert import convert, plain
 from backend.settings.declare import Declared
 
-from .conftest import COMPANIONS, other_value
+from .conftest import companions, other_value
 
 OPTIONS = [one for one in declarations().values() if one.key != "network_args"]
 """``network_args`` never keeps a value: its items move into their own options."""
@@ -34,7 +34,7 @@ CHANGEABLE = [one for one in OPTIONS if len(one.choices) != 1 and not one.info.s
 @pytest.mark.parametrize("declared", CHANGEABLE, ids=lambda one: one.key)
 def test_a_value_survives_every_way_of_writing_it(declared: Declared, tmp_path: Path) -> None:
     value = other_value(declared)
-    wanted = {declared.key: value, **COMPANIONS.get(declared.key, {})}
+    wanted = {declared.key: value, **companions(declared)}
     settings = Settings.from_flat(wanted)
     assert settings.changed() == wanted
     assert Settings.from_flat(settings.flat()) == settings

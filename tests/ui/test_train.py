@@ -51,7 +51,7 @@ def test_the_page_loads_no_torch():
 
 
 def test_the_schema_holds_every_option_once():
-    schema = form_schema(ESSENTIALS, "network")
+    schema = form_schema(ESSENTIALS)
     keys = [option["key"] for group in schema["groups"] for option in group["options"]]
     assert keys == list(declarations())
     assert set(ESSENTIALS) <= set(keys)
@@ -60,7 +60,7 @@ def test_the_schema_holds_every_option_once():
 
 def test_what_this_machine_lacks_is_told_beside_the_choice(page: TrainPage, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(optimizers, "is_installed", lambda module: module != "prodigyopt")
-    schema = form_schema(ESSENTIALS, "network")
+    schema = form_schema(ESSENTIALS)
     options = {option["key"]: option for group in schema["groups"] for option in group["options"]}
     assert options["optimizer_type"]["lacks"] == {"Prodigy": "not installed: pip install prodigyopt"}
     assert "lacks" not in options["lr_scheduler"]
@@ -90,7 +90,7 @@ def test_secrets_go_to_the_run_and_into_no_file(
     assert not [path for path in files if b"hf_1234567" in path.read_bytes()]
     options = {
         option["key"]: option
-        for group in form_schema(ESSENTIALS, "network")["groups"]
+        for group in form_schema(ESSENTIALS)["groups"]
         for option in group["options"]
     }
     assert options["huggingface_token"]["secret"] and options["wandb_api_key"]["secret"]

@@ -3,12 +3,13 @@
 // whole (see train.js).
 //
 // makeForm(root, schema, text, onChange) -> {values, set, problems, jump, family, recent, flush}
-//   schema: {first: [key], method, groups: [{id, title, help, options: [{key, type, default, ...}]}]}
+//   schema: {first: [key], groups: [{id, title, help, options: [{key, type, default, ...}]}]}
 //   text(key, parts): a text of the page
 //   onChange(values): called after edits with {key: value} of all that differs from its default
 function makeForm(root, schema, text, onChange) {
   const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
   const OTHER = "\u0000other"; // the choice of an open list that lets one type
+  const METHOD = "training_method"; // what is trained decides what applies
   const rows = new Map(); // key -> {spec, row, input, value, problem, list: the choices while one types}
   let family = null;
   let view = "basic";
@@ -81,7 +82,8 @@ function makeForm(root, schema, text, onChange) {
 
   function values() {
     const found = {};
-    for (const [key, field] of rows) if (changed(field)) found[key] = field.value;
+    // What is not for the method waits in its field until a method has a use for it.
+    for (const [key, field] of rows) if (changed(field) && ofMethod(field.spec)) found[key] = field.value;
     return found;
   }
 
@@ -115,9 +117,10 @@ function makeForm(root, schema, text, onChange) {
     if (spec.kind === "choice") {
       const select = make("select", { ...common, class: "at-select" });
       if (spec.optional) select.append(make("option", { value: "" }, text("form.automatic")));
-      for (const choice of spec.choices) {
+      for (const [index, choice] of spec.choices.entries()) {
         const lack = spec.lacks[choice];
-        select.append(make("option", { value: choice, disabled: Boolean(lack) }, lack ? `${choice} (${lack})` : String(choice)));
+        const title = spec.choice_titles[index] ?? String(choice);
+        select.append(make("option", { value: choice, disabled: Boolean(lack) }, lack ? `${title} (${lack})` : title));
       }
       if (spec.open) select.append(make("option", { value: OTHER }, text("form.other")));
       return select;
@@ -172,7 +175,7 @@ function makeForm(root, schema, text, onChange) {
   }
 
   // An option says only what differs from these.
-  const plain = { optional: false, unit: "", choices: [], open: false, lacks: {}, suggestions: [], path: null, show_if: [], families: [], methods: [], note: "", multiline: false };
+  const plain = { optional: false, unit: "", choices: [], choice_titles: [], open: false, lacks: {}, suggestions: [], path: null, show_if: [], families: [], methods: [], note: "", english: "", multiline: false };
   const fill = (group) => (option) => ({ ...plain, ...option, kind: option.type, section: group.id, default: Array.isArray(option.default) ? option.default.join(" ") : option.default });
   const fields = schema.groups.flatMap((group) => group.options.map(fill(group)));
   const byKey = new Map(fields.map((spec) => [spec.key, spec]));
@@ -191,14 +194,13 @@ function makeForm(root, schema, text, onChange) {
   place.append(nothing);
 
   // ---- rules, marks, views ------------------------------------------------------------------
-  const applies = ({ families, methods, show_if }) =>
-    (!family || !families.length || families.includes(family)) &&
-    (!methods.length || methods.includes(schema.method)) &&
-    show_if.every(([key, allowed]) => !rows.has(key) || allowed.includes(effective(key)));
+  const ofMethod = ({ methods }) => !methods.length || methods.includes(effective(METHOD));
+  const applies = (spec) => (!family || !spec.families.length || spec.families.includes(family)) && ofMethod(spec) &&
+    spec.show_if.every(([key, allowed]) => !rows.has(key) || allowed.includes(effective(key)));
 
   const words = new Map();
   const matches = (spec) => {
-    if (!words.has(spec.key)) words.set(spec.key, [spec.key, spec.key.replaceAll("_", " "), spec.label, spec.help, spec.note].join("\n").toLowerCase());
+    if (!words.has(spec.key)) words.set(spec.key, [spec.key, spec.key.replaceAll("_", " "), spec.label, spec.english, spec.help, spec.note].join("\n").normalize("NFKC").toLowerCase());
     return query.split(/\s+/).every((word) => words.get(spec.key).includes(word));
   };
 
@@ -233,7 +235,7 @@ function makeForm(root, schema, text, onChange) {
     nothing.hidden = any;
     index.hidden = view !== "all" || Boolean(query);
     root.dataset.view = query ? "search" : view;
-    const beyond = [...rows.values()].filter((f) => changed(f)).length;
+    const beyond = [...rows.values()].filter((f) => changed(f) && ofMethod(f.spec)).length;
     for (const button of tools.querySelectorAll("[data-view]")) {
       button.setAttribute("aria-pressed", String(button.dataset.view === view && !query));
       if (button.dataset.view === "changed") button.querySelector("b").textContent = beyond || "";
@@ -260,7 +262,7 @@ function makeForm(root, schema, text, onChange) {
   }
 
   // Messages come as half sentences.
-  const sentence = (part) => part[0].toUpperCase() + part.slice(1) + (/[.!?:]$/.test(part) ? "" : ".");
+  const sentence = (part) => part[0].toUpperCase() + part.slice(1) + (/[.!?:。！？：]$/.test(part) ? "" : text("form.full_stop"));
 
   function problems(list) {
     const said = new Map();
@@ -337,7 +339,7 @@ function makeForm(root, schema, text, onChange) {
 
   root.addEventListener("input", (event) => {
     if (event.target.type === "search") {
-      query = event.target.value.trim().toLowerCase();
+      query = event.target.value.normalize("NFKC").trim().toLowerCase();
       return arrange();
     }
     const field = fieldOf(event.target);

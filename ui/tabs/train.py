@@ -25,6 +25,7 @@ from ui.presets import PresetShelf
 
 FORM = "train"
 ESSENTIALS = (
+    "training_method",
     "pretrained_model_name_or_path",
     "train_data_dir",
     "output_name",
@@ -144,7 +145,7 @@ class TrainPage:
         wrong = [problem for problem in found.problems if problem.key in data["values"]]
         return {
             "toml": to_toml(found.settings),
-            "command": command_line(found.settings),
+            "command": command_line(found.settings, found.family),
             "problems": problem_dicts(wrong),
         }
 
@@ -206,9 +207,7 @@ def build(context: Context) -> None:
         page.texts,
     )
     calls = [callable_from_page(method) for method in methods]
-    form = settings_page(
-        filled("train.html"), "train.js", ESSENTIALS, "network", calls, "train", ("form.", "train.")
-    )
+    form = settings_page(filled("train.html"), "train.js", ESSENTIALS, calls, "train", ("form.", "train."))
     shown = gr.Textbox("", visible=False, show_label=False)
     build_live().attach(shown)
     form.follow(_followed, outputs=[shown], show_progress="hidden", queue=False, api_visibility="private")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
-from backend.settings.rules.terms import FOLDERS, TEXT_OFF
+from backend.settings.rules.terms import FOLDERS, NETWORK, TEXT_OFF
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -55,6 +55,7 @@ RULES: tuple[Rule, ...] = (
         "change",
         (
             "all",
+            NETWORK,
             ("cache_text_encoder_outputs", "set"),
             ("network_train_text_encoder_only", "unset"),
             ("not", TEXT_OFF),
@@ -63,6 +64,15 @@ RULES: tuple[Rule, ...] = (
         "switch network_train_unet_only on to have it said, or cache_text_encoder_outputs off to train both",
         key="cache_text_encoder_outputs",
         change={"network_train_unet_only": True},
+    ),
+    Rule(
+        "cached-text-is-trained",
+        "error",
+        ("all", ("cache_text_encoder_outputs", "set"), ("not", NETWORK), ("not", TEXT_OFF)),
+        "cache_text_encoder_outputs cannot be used where a text encoder is trained",
+        "switch it off, or leave the text encoder untrained",
+        why="its outputs change as it is trained",
+        key="cache_text_encoder_outputs",
     ),
     Rule(
         "text-cache-options-idle",

@@ -14,6 +14,7 @@ from backend.settings.rules.terms import (
     OWN_TEXT_RATES,
     SCHEDULE_FREE,
     TEXT_OFF,
+    TEXT_RATES_ZERO,
     UNET_OFF,
 )
 from backend.settings.schedules import WITHOUT_WARMUP
@@ -67,7 +68,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "text-not-trained",
         "note",
-        ("all", TEXT_OFF, ("network_train_unet_only", "unset"), ("not", UNET_OFF)),
+        ("all", TEXT_RATES_ZERO, ("network_train_unet_only", "unset"), ("not", UNET_OFF)),
         "the text encoder has a learning rate of 0: this part will not be trained",
         key="text_encoder_lr",
     ),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from backend.settings.optimizers import names_where
 
+NETWORK = ("training_method", "=", "network")
+DREAMBOOTH = ("training_method", "=", "dreambooth")
+FINETUNE = ("training_method", "=", "finetune")
+LLLITE = ("training_method", "=", "lllite")
+WHOLE_MODEL = ("any", DREAMBOOTH, FINETUNE)
 LR_ZERO = ("learning_rate", "=", 0)
 UNET_OFF = (
     "any",
@@ -12,15 +17,20 @@ UNET_OFF = (
     ("all", ("unet_lr", "unset"), LR_ZERO),
 )
 OWN_TEXT_RATES = ("text_encoder_lr1", "text_encoder_lr2", "text_encoder_lr3")
+TEXT_RATES_ZERO = (
+    "all",
+    ("any", ("text_encoder_lr", "=", 0), ("all", ("text_encoder_lr", "unset"), LR_ZERO)),
+    *(("not", (key, ">", 0)) for key in OWN_TEXT_RATES),
+)
 TEXT_OFF = (
     "any",
     ("network_train_unet_only", "set"),
-    (
-        "all",
-        ("any", ("text_encoder_lr", "=", 0), ("all", ("text_encoder_lr", "unset"), LR_ZERO)),
-        *(("not", (key, ">", 0)) for key in OWN_TEXT_RATES),
-    ),
+    ("all", FINETUNE, ("train_text_encoder", "unset")),
+    ("all", DREAMBOOTH, ("stop_text_encoder_training", "<=", 0)),
+    LLLITE,
+    TEXT_RATES_ZERO,
 )
+"""No text encoder is trained."""
 BOTH_ONLY = ("all", ("network_train_unet_only", "set"), ("network_train_text_encoder_only", "set"))
 ADAFACTOR = ("optimizer_type", "=", "AdaFactor")
 OWN_RATE = ("all", ADAFACTOR, ("not", ("optimizer_args.relative_step", "=", False)))

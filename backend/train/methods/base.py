@@ -32,6 +32,10 @@ class Method(Protocol):
         """Attach to the model; returns notes (what was taken from a file to start from)."""
         ...
 
+    def before_step(self, step: int) -> None:
+        """Called before the step that follows ``step`` steps, also right after a restore."""
+        ...
+
     def constrain(self) -> None:
         """Bring the trained weights back into their bounds; called after every optimizer step."""
         ...

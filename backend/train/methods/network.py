@@ -105,6 +105,9 @@ class NetworkMethod:
         finally:
             self.network.strength = before
 
+    def before_step(self, step: int) -> None:
+        """A network is trained alike from the first step to the last."""
+
     def constrain(self) -> None:
         if self.norm_limit:
             self.network.constrain(self.norm_limit)
