@@ -53,6 +53,7 @@ def main() -> None:
         inbrowser=False,
         **launch_options(context),
     )
+    context.queue.start()
     shown = "127.0.0.1" if server.is_local(options.listen) else options.listen
     print(f"Atelier is at http://{shown}:{port}", flush=True)
     if not options.no_browser:

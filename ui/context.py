@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from backend.jobs.queue import Keeper
 from backend.system.paths import home, runs_root
 from ui.drafts import Drafts
 
@@ -20,6 +22,11 @@ class Context:
     drafts: Drafts
     allowed: list[str] = field(default_factory=list)
     """Folders whose files may be shown in the page; Gradio holds this same list."""
+
+    @cached_property
+    def queue(self) -> Keeper:
+        """Starts the trainings that wait, once ``app.py`` has set it going."""
+        return Keeper(self.runs)
 
     def allow(self, folder: Path) -> None:
         """Let the page show pictures of a folder the person chose."""

@@ -1,6 +1,7 @@
 """Telling a running job what to do: one JSON object a line in ``control.jsonl``.
 
-``{"t": unix seconds, "command": "stop" | "stop_now" | "sample" | "save" | "pause" | "resume"}``
+``{"t": unix seconds, "command": "stop" | "stop_now" | "sample" | "save" | "pause" | "resume"}``, and
+``{"t": ..., "command": "prompts", "text": other sample prompts, one a line}``
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from backend.jobs.identity import ProcessIdentity, ProcessTree
 from backend.jobs.runs import JOB_FILE, Run
 from backend.jobs.state import Attempt, last_attempt, read_last_attempt
 
-Command = Literal["stop", "stop_now", "sample", "save", "pause", "resume"]
+Command = Literal["stop", "stop_now", "sample", "save", "pause", "resume", "prompts"]
 _GRACE = 10.0
 """Seconds between asking a process to end and ending it."""
 

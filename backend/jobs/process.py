@@ -38,7 +38,12 @@ _EXIT_WAIT = 10.0
 """Seconds that a job which has said its last word may take to leave."""
 
 
-def start(run: Run, command: list[str] | None = None, resume: bool = False) -> RunState:
+def start(
+    run: Run,
+    command: list[str] | None = None,
+    resume: bool = False,
+    secrets: Mapping[str, str] | None = None,
+) -> RunState:
     """Start the job of ``run`` as a process of its own that goes on when this one ends.
 
     Starting a job that is already at work changes nothing, so two clicks give one job.
@@ -47,6 +52,7 @@ def start(run: Run, command: list[str] | None = None, resume: bool = False) -> R
         run: the run folder; its log, events and control files are appended to.
         command: the command line; by default ``python -m backend.train <run folder>``.
         resume: adds ``--resume`` to the default command line.
+        secrets: environment variables for this process alone, written nowhere.
 
     Raises:
         InputError: another training is running (named, with its pid), or there is nothing to resume.
@@ -64,7 +70,7 @@ def start(run: Run, command: list[str] | None = None, resume: bool = False) -> R
                 next="start it again from the beginning",
             )
         _refuse_second(run)
-        _spawn(run, command or _default_command(run, resume))
+        _spawn(run, command or _default_command(run, resume), secrets)
     return state(run)
 
 

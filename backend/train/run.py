@@ -147,6 +147,7 @@ def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, te
     from backend.train.caching import StopRequested
     from backend.train.loop import Ending, train
     from backend.train.losses import tell as tell_losses
+    from backend.train.result_facts import file_facts
     from backend.weights.hashes import prefetch
 
     for note in prepared.notes:
@@ -174,7 +175,8 @@ def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, te
     events.emit("phase", name="saving", title="Saving the result")
     path = session.saver.finish(session, position)
     facts = {**session.result_facts(position), **tell_losses(session.meter.table, run.path, events)}
-    events.emit("result", path=str(path), facts=facts | _second_look(path, events))
+    facts |= file_facts(path, prepared.plan) | _second_look(path, events)
+    events.emit("result", path=str(path), facts=facts)
     return "finished"
 
 
