@@ -20,6 +20,8 @@ START = "<|startoftext|>"
 END = "<|endoftext|>"
 CHUNK = 75
 """Tokens between start and end in one pass of the text encoder."""
+VOCABULARY = 49408
+"""Entries of the vocabulary; ids from here on are words that were taught."""
 
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 

@@ -10,7 +10,7 @@ Shapes: B pictures, C latent channels, H and W picture sides in pixels, h and w 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from backend.errors import InputError
 from backend.families.parts.attention import AttentionKind, set_attention
 from backend.families.parts.checkpointing import Checkpointed
+from backend.families.parts.words import Words
+from backend.families.store import Entry
 
 Prediction = Literal["epsilon", "v", "flow"]
 Container = Literal["text", "attention", "resnet", "sampler", "edge", "time", "attention_norm", "resnet_norm"]
@@ -43,6 +45,16 @@ class AdapterModule(NamedTuple):
     """What holds it: a text encoder, a transformer block, a resnet, a down- or upsampler; or it is
     the denoiser's first or last convolution, its time embedding, or a norm layer."""
     module: nn.Module
+
+
+class WordTable(NamedTuple):
+    """A text encoder's table of embeddings, to which words may be added."""
+
+    part: str
+    """The text encoder's key."""
+    name: str
+    """What embedding files call it: ``emb_params``, ``clip_l``, ``clip_g``."""
+    module: nn.Embedding
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,8 @@ class DiffusionModel(ABC):
     source: Source
     notes: tuple[str, ...] = ()
     """What was found out while loading and a person should know."""
+    words: Words = Words()
+    """What its tokenizers know beside their vocabulary."""
 
     @abstractmethod
     def tokenize(self, captions: Sequence[str], max_token_length: int | None = None) -> TokenIds:
@@ -119,6 +133,20 @@ class DiffusionModel(ABC):
         """Conditioning from :meth:`encode_text` with hidden states times the weights of their tokens
         (``weigh_states``); pooled outputs stay. Goes with :meth:`tokenize_weighted`."""
         raise _no_emphasis()
+
+    def word_tables(self) -> list[WordTable]:
+        """The tables that words can be added to, one for each text encoder that takes some."""
+        return []
+
+    def use_words(self, words: Words) -> None:
+        """Read ``words`` in captions from now on, and no others that were taught."""
+        assert not words.ids or self.word_tables(), "words for a family that takes none"
+        self.words = words
+
+    def context_layers(self) -> tuple[str, ...]:
+        """Names of the layers of cross-attention that can each read a text of their own, in the order
+        in which they run; () where all read the same."""
+        return ()
 
     def text_rules(self) -> str:
         """What decides :meth:`encode_text` beside weights, captions and its arguments, for caches."""
@@ -161,6 +189,18 @@ class DiffusionModel(ABC):
     @abstractmethod
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> None:
         """Write the model in the family's original single-file layout (safetensors)."""
+
+    @abstractmethod
+    def entries(self, dtype: torch.dtype | None, kept: Collection[str] = ()) -> list[Entry]:
+        """The tensors of the single file, as :meth:`save` writes them.
+
+        ``kept``: parts (``unet``, ``vae``, keys of text encoders) whose numbers are the source's own,
+        whatever precision they have here; with ``dtype`` None their type is the source's as well.
+        """
+
+    @abstractmethod
+    def file_metadata(self) -> dict[str, str]:
+        """The source's metadata, less the hash of other weights, plus what shapes cannot tell."""
 
     def compute_as_sd_scripts(self) -> None:
         """Do what sd-scripts does where it is known to read this family's files differently from all

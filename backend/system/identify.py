@@ -7,6 +7,7 @@ same build are recognised like the full ones. Widths decide only where names are
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -286,10 +287,16 @@ def _lacks(names: Collection[str], family: FamilyName) -> dict[str, str]:
     return {"lacks": ", ".join(absent)} if absent else {}
 
 
+_LAYER_OF_XTI = re.compile(r"^(?:IN\d\d|MID|OUT\d\d)$")
+"""Tensors of a textual inversion that has vectors for each layer."""
+
+
 def _find_embedding(header: Header) -> _Finding | None:
     shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
     if set(shapes) == {"clip_l", "clip_g"}:
         return _Finding("embedding", "sdxl", details={"vectors": str(shapes["clip_l"][0])})
+    if shapes and all(map(_LAYER_OF_XTI.match, shapes)):
+        shapes = {"emb_params": next(iter(shapes.values()))}
     named = [
         shape for name, shape in shapes.items() if name == "emb_params" or name.startswith("string_to_param.")
     ]

@@ -38,6 +38,7 @@ _HARMLESS = frozenset(
         "torch.device",
         "torch.Tensor",
         "torch.nn.parameter.Parameter",
+        "torch.nn.modules.container.ParameterDict",
         "numpy.dtype",
         "numpy.ndarray",
         "numpy.core.multiarray.scalar",

@@ -199,7 +199,7 @@ class TestFiles:
         assert isinstance(loaded, type(model))
         assert loaded.prediction == "v"
         assert loaded.shapes() == model.shapes()
-        for (name, ours), theirs in zip(model._state().items(), loaded._state().values(), strict=True):
+        for (name, ours), theirs in zip(model.state().items(), loaded.state().values(), strict=True):
             assert torch.equal(ours, theirs), name
         loaded.save(tmp_path / "out.safetensors", torch.float16)
         saved, source = (

@@ -4,7 +4,7 @@ that networks attach to, and the file."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -20,6 +20,7 @@ from backend.families.base import (
     Prediction,
     Source,
     TokenIds,
+    WordTable,
 )
 from backend.families.parts.clip import ClipAttention, ClipMlp, ClipTextModel
 from backend.families.parts.layout import Layout, file_shape
@@ -29,6 +30,7 @@ from backend.families.parts.tokenizer import ClipTokenizer, weigh_states
 from backend.families.parts.unet import Downsample, Resnet, Transformer, UNet, Upsample
 from backend.families.parts.vae import Vae
 from backend.families.parts.weights import COMPONENTS, Place
+from backend.families.parts.words import Words
 from backend.families.store import Entry, write_tensors
 
 _CONTAINERS: tuple[tuple[type[nn.Module], Container], ...] = (
@@ -60,6 +62,8 @@ class LatentDiffusion(DiffusionModel):
     rule: ClassVar[Rule]
     text_parts: ClassVar[Mapping[str, str]]
     """Key in ``text_encoders`` -> part of the file."""
+    word_names: ClassVar[Mapping[str, str]]
+    """Text encoder -> what embedding files call its table."""
     padding: ClassVar[Mapping[str, int | None]] = {}
     """Text encoder -> the id after a caption's end, where it is not the end's own."""
 
@@ -104,6 +108,17 @@ class LatentDiffusion(DiffusionModel):
         found = {k: each.weighted_chunks(captions, max_token_length) for k, each in self.tokenizers.items()}
         weights = next(weights for _, weights in found.values())
         return {key: ids for key, (ids, _) in found.items()}, weights
+
+    def word_tables(self) -> list[WordTable]:
+        return [
+            WordTable(key, name, self.text(key).text_model.embeddings.token_embedding)
+            for key, name in self.word_names.items()
+        ]
+
+    def use_words(self, words: Words) -> None:
+        super().use_words(words)
+        for tokenizer in self.tokenizers.values():
+            tokenizer.words = words
 
     def weigh_text(self, conditioning: Conditioning, weights: Tensor) -> Conditioning:
         return {**conditioning, "hidden": weigh_states(conditioning["hidden"], weights)}
@@ -159,22 +174,25 @@ class LatentDiffusion(DiffusionModel):
         Tensors of the source that are no part of the model are kept, and its metadata; ``metadata``
         wins over the source's. ``dtype`` None keeps the type each tensor has in memory.
         """
-        entries = [*self._entries(dtype)]
+        write_tensors(path, self.entries(dtype), {**self.file_metadata(), **(metadata or {})})
+
+    def entries(self, dtype: torch.dtype | None, kept: Collection[str] = ()) -> list[Entry]:
+        entries = [*self._entries(dtype, kept)]
         for name, place in self._weights.extras.items():
             entries.append(_extra(name, place, dtype))
         present = {entry.name for entry in entries}
         for name, tensor in self.required_extras().items():
             if name not in present:
                 entries.append(_entry(name, tuple(tensor.shape), tensor, dtype))
-        write_tensors(path, entries, {"format": "pt", **self._metadata(), **(metadata or {})})
+        return entries
 
     def required_extras(self) -> dict[str, Tensor]:
         """Tensors that the layout has beside the model's own and other programs need, for sources
         that lack them."""
         return {}
 
-    def _entries(self, dtype: torch.dtype | None) -> Iterator[Entry]:
-        state = self._state()
+    def _entries(self, dtype: torch.dtype | None, kept: Collection[str]) -> Iterator[Entry]:
+        state = self.state(kept)
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         for name, pieces in self.layout.original(list(state)).items():
             tensors = [state[piece] for piece in pieces]
@@ -183,15 +201,23 @@ class LatentDiffusion(DiffusionModel):
             make = partial(_assembled, tensors, turned, shape)
             yield Entry(name, shape, dtype or tensors[0].dtype, make)
 
-    def _state(self) -> dict[str, Tensor]:
-        """All weights by diffusers name; what a network has put on top of the modules is not in it."""
+    def state(self, kept: Collection[str] = ()) -> dict[str, Tensor]:
+        """All weights by diffusers name; what a network has put on top of the modules is not in it.
+
+        Those of ``kept`` parts (``unet``, ``vae``, keys of text encoders) are the source's own.
+        """
         texts = {part: self.text_encoders[key] for key, part in self.text_parts.items()}
-        parts = {"unet": self.denoiser, **texts, "vae": self.vae}
+        source = {self.text_parts.get(key, key) for key in kept}
         return {
-            f"{part}.{name}": tensor
-            for part, module in parts.items()
+            f"{part}.{name}": self._own(f"{part}.{name}", tensor) if part in source else tensor
+            for part, module in {"unet": self.denoiser, **texts, "vae": self.vae}.items()
             for name, tensor in module.state_dict().items()
         }
+
+    def _own(self, name: str, tensor: Tensor) -> Tensor:
+        """A weight as the source has it; ``tensor`` where it has none."""
+        place = self._weights.places.get(name)
+        return tensor if place is None else place.read().reshape(tensor.shape)
 
     def _source_shape(self, original: str, pieces: Sequence[str]) -> tuple[int, ...] | None:
         """The shape the source has the tensor in, when it has it by the same name."""
@@ -200,11 +226,10 @@ class LatentDiffusion(DiffusionModel):
             return None
         return place.source.header.tensors[original].shape
 
-    def _metadata(self) -> dict[str, str]:
-        """The source's metadata, less the hash of other weights, plus what shapes cannot tell."""
+    def file_metadata(self) -> dict[str, str]:
         kept = {key: value for key, value in self.source.metadata.items() if key != "modelspec.hash_sha256"}
         components = self.components()
-        return kept | ({COMPONENTS: json.dumps(components)} if components else {})
+        return {"format": "pt", **kept, **({COMPONENTS: json.dumps(components)} if components else {})}
 
     def components(self) -> dict[str, dict[str, Any]]:
         """Configuration that departs from the family's rule, {} when nothing does."""
@@ -213,10 +238,10 @@ class LatentDiffusion(DiffusionModel):
 
 
 def joined_chunks(states: Tensor) -> Tensor:
-    """Chunks (B, chunks, 77, D) of a caption as one text (B, chunks x 75 + 2, D): the first start, all
+    """Chunks (..., chunks, 77, D) of a caption as one text (..., chunks x 75 + 2, D): the first start, all
     inner states, the last end."""
-    inner = states[:, :, 1:-1].flatten(1, 2)
-    return torch.cat([states[:, 0, :1], inner, states[:, -1, -1:]], dim=1)
+    inner = states[..., 1:-1, :].flatten(-3, -2)
+    return torch.cat([states[..., 0, :1, :], inner, states[..., -1, -1:, :]], dim=-2)
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -19,6 +19,7 @@ class OneEncoderDiffusion(LatentDiffusion):
     """A U-Net conditioned on the hidden states of one text encoder."""
 
     text_parts: ClassVar[Mapping[str, str]] = {TEXT: "text_encoder"}
+    word_names: ClassVar[Mapping[str, str]] = {TEXT: "emb_params"}
 
     @property
     def text_encoder(self) -> ClipTextModel:
@@ -26,10 +27,17 @@ class OneEncoderDiffusion(LatentDiffusion):
 
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         """``hidden`` (B, chunks x 75 + 2, D): the states after layer ``-clip_skip`` of those in use
-        and the final norm. Several chunks are encoded one by one and joined."""
+        and the final norm. Several chunks are encoded one by one and joined.
+
+        (B, layers, chunks x 75 + 2, D) where words are known that each layer reads otherwise."""
         ids = tokens[TEXT].to(device_of(self.text_encoder))
-        states = self.text_encoder(ids.flatten(0, 1), clip_skip or 1).unflatten(0, ids.shape[:2])
+        if self.words.rows is not None:
+            ids = self.words.by_layer(ids)
+        states = self.text_encoder(ids.flatten(0, -2), clip_skip or 1).unflatten(0, ids.shape[:-1])
         return {"hidden": joined_chunks(states)}
+
+    def context_layers(self) -> tuple[str, ...]:
+        return self.unet.context_layers()
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Sizes | None = None

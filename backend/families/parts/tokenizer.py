@@ -9,10 +9,14 @@ from torch import Tensor
 
 from backend.data.emphasis import parse
 from backend.data.tokens import CHUNK, END, START, bpe, room
+from backend.families.parts.words import Words
 
 
 class ClipTokenizer:
     """Captions -> ids. ``padding`` is the id after the end: the end's own for CLIP-L."""
+
+    words = Words()
+    """What was taught beside the vocabulary."""
 
     def __init__(self, padding: int | None = None) -> None:
         self.bpe = bpe()
@@ -22,7 +26,12 @@ class ClipTokenizer:
 
     def ids(self, caption: str) -> list[int]:
         """Ids of a caption without start, end and padding."""
-        return self.bpe.encode(caption, add_special_tokens=False).ids
+        if not self.words.ids:
+            return self.bpe.encode(caption, add_special_tokens=False).ids
+        found: list[int] = []
+        for text, ids in self.words.split(caption):
+            found += [*self.bpe.encode(text, add_special_tokens=False).ids, *ids]
+        return found
 
     def chunks(self, captions: Sequence[str], max_token_length: int | None = None) -> Tensor:
         """Ids (B, chunks, 77), int64: start, 75 ids and an end or padding in every chunk.
@@ -73,10 +82,12 @@ def _weight_chunks(weights: list[float], length: int) -> list[list[float]]:
 
 
 def weigh_states(states: Tensor, weights: Tensor) -> Tensor:
-    """Hidden states (B, chunks x 75 + 2, D) times the weights (B, chunks, 77) of their tokens.
+    """Hidden states (B, chunks x 75 + 2, D) times the weights (B, chunks, 77) of their tokens; also
+    those with a text for each layer, (B, layers, chunks x 75 + 2, D).
 
     Nothing is brought back to the mean it had, and pooled outputs are left alone, as sd-scripts has it.
     """
     inner = weights[:, :, 1:-1].flatten(1, 2)
     row = torch.cat([weights[:, 0, :1], inner, weights[:, -1, -1:]], dim=1)
-    return states * row[..., None].to(states.device, states.dtype)
+    row = row[..., None] if states.dim() == 3 else row[:, None, :, None]
+    return states * row.to(states.device, states.dtype)

@@ -197,7 +197,10 @@ class Level(nn.Module):
 
 class UNet(Checkpointed):
     """Predicts from noisy latents (B, C, h, w), timesteps (B,), context (B, L, D) and, where the
-    shape has one, a label (B, label_width)."""
+    shape has one, a label (B, label_width).
+
+    A context (B, layers, L, D) has a text for each transformer, in the order in which they run
+    (Voynov et al. 2023, "P+")."""
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
@@ -226,36 +229,60 @@ class UNet(Checkpointed):
             time = time + self.add_embedding(label.to(sample.dtype))
         time = F.silu(time)
         x = self.conv_in(sample)
-        skips = [x]
+        skips, texts = [x], self._texts(context)
         for level in self.down_blocks:
-            x = self._down(cast(Level, level), x, time, context, skips)
-        x = self._middle(x, time, context)
+            x = self._down(cast(Level, level), x, time, texts, skips)
+        x = self._middle(x, time, texts)
         for level in self.up_blocks:
-            x = self._up(cast(Level, level), x, time, context, skips)
+            x = self._up(cast(Level, level), x, time, texts, skips)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
-    def _step(self, level: Level, index: int, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    def context_layers(self) -> tuple[str, ...]:
+        """Names of the transformers in the order in which they run, by the original layout's blocks."""
+        resnets = self.shape.layers
+        down = [
+            f"IN{1 + level * (resnets + 1) + index:02d}"
+            for level, depth in enumerate(self.shape.depths)
+            for index in range(resnets if depth else 0)
+        ]
+        up = [
+            f"OUT{level * (resnets + 1) + index:02d}"
+            for level, depth in enumerate(reversed(self.shape.depths))
+            for index in range(resnets + 1 if depth else 0)
+        ]
+        return (*down, *(["MID"] if self.shape.middle_depth else []), *up)
+
+    def _texts(self, context: Tensor) -> list[Tensor]:
+        """The text of each transformer, the last one's first."""
+        count = len(self.context_layers())
+        texts = context.unbind(1) if context.dim() == 4 else (context,) * count
+        assert len(texts) == count, f"{len(texts)} texts for {count} transformers"
+        return list(reversed(texts))
+
+    def _step(self, level: Level, index: int, x: Tensor, time: Tensor, texts: list[Tensor]) -> Tensor:
         """One resnet of a level and the transformer after it."""
         x = self.run(level.resnets[index], x, time)
         attention = level.attention(index)
-        return x if attention is None else attention(x, context)
+        return x if attention is None else attention(x, texts.pop())
 
-    def _down(self, level: Level, x: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+    def _down(
+        self, level: Level, x: Tensor, time: Tensor, texts: list[Tensor], skips: list[Tensor]
+    ) -> Tensor:
         for index in range(len(level.resnets)):
-            x = self._step(level, index, x, time, context)
+            x = self._step(level, index, x, time, texts)
             skips.append(x)
         for sampler in getattr(level, "downsamplers", ()):
             x = sampler(x)
             skips.append(x)
         return x
 
-    def _middle(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
-        x = self._step(self.mid_block, 0, x, time, context)
-        return self._step(self.mid_block, 1, x, time, context)
+    def _middle(self, x: Tensor, time: Tensor, texts: list[Tensor]) -> Tensor:
+        x = self._step(self.mid_block, 0, x, time, texts)
+        return self._step(self.mid_block, 1, x, time, texts)
 
-    def _up(self, level: Level, x: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+    def _up(self, level: Level, x: Tensor, time: Tensor, texts: list[Tensor], skips: list[Tensor]) -> Tensor:
         for index in range(len(level.resnets)):
-            x = self._step(level, index, torch.cat([x, skips.pop()], dim=1), time, context)
+            x = self._step(level, index, torch.cat([x, skips.pop()], dim=1), time, texts)
         for sampler in getattr(level, "upsamplers", ()):
             height, width = skips[-1].shape[-2:]  # latents with odd sides do not just double
             x = sampler(x, (height, width))

@@ -43,7 +43,7 @@ class StableDiffusion2(OneEncoderDiffusion):
     def required_extras(self) -> dict[str, Tensor]:
         """The layer and the projection that files have beside the encoder. Diffusers folders lack
         them; nothing that draws pictures uses them, so the layer is a copy of the one before."""
-        state = {name: tensor for name, tensor in self._state().items() if name.startswith("text_encoder.")}
+        state = {name: tensor for name, tensor in self.state().items() if name.startswith("text_encoder.")}
         shape = self.text_encoder.shape
         pieces = self.layout.original(list(state))
         extras = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
@@ -21,6 +21,7 @@ from backend.families.base import (
     Sizes,
     Source,
     TokenIds,
+    WordTable,
 )
 from backend.families.options import LoadOptions
 from backend.families.parts import names as parts_names
@@ -28,6 +29,7 @@ from backend.families.parts.clip import END_ID, HEAD_SIZE, ClipAttention, ClipMl
 from backend.families.parts.layout import original_shape
 from backend.families.parts.tokenizer import ClipTokenizer
 from backend.families.parts.vae import Vae
+from backend.families.parts.words import Words
 from backend.families.sd3 import t5
 from backend.families.sd3.mmdit import HEAD_SIZE as BLOCK_HEAD_SIZE
 from backend.families.sd3.mmdit import MMDiT
@@ -114,6 +116,18 @@ class StableDiffusion3(DiffusionModel):
         if T5 in self.text_encoders:
             found[T5] = t5.token_ids(captions, self.options.t5xxl_max_token_length)[:, None]
         return found
+
+    def word_tables(self) -> list[WordTable]:
+        """Of both CLIPs, as SDXL has them; T5 reads a taught word as the letters it is written with."""
+        return [
+            WordTable(key, _PARTS[key], self.clip(key).text_model.embeddings.token_embedding)
+            for key in (CLIP_L, CLIP_G)
+        ]
+
+    def use_words(self, words: Words) -> None:
+        super().use_words(words)
+        for tokenizer in self.tokenizers.values():
+            tokenizer.words = words
 
     def token_count(self, caption: str) -> int:
         return len(self.tokenizers[CLIP_L].ids(caption))
@@ -232,27 +246,32 @@ class StableDiffusion3(DiffusionModel):
         Tensors of the source that are no part of the model are kept, and its metadata; ``metadata``
         wins over the source's. ``dtype`` None keeps the type each tensor has in memory.
         """
-        entries = list(self._entries(dtype))
-        entries += [_extra(name, place, dtype) for name, place in self._weights.extras.items()]
-        write_tensors(path, entries, {"format": "pt", **self._metadata(), **(metadata or {})})
+        write_tensors(path, self.entries(dtype), {**self.file_metadata(), **(metadata or {})})
 
-    def _entries(self, dtype: torch.dtype | None) -> Iterator[Entry]:
+    def entries(self, dtype: torch.dtype | None, kept: Collection[str] = ()) -> list[Entry]:
+        entries = list(self._entries(dtype, {_PARTS.get(key, key) for key in kept}))
+        return entries + [_extra(name, place, dtype) for name, place in self._weights.extras.items()]
+
+    def _entries(self, dtype: torch.dtype | None, kept: Collection[str]) -> Iterator[Entry]:
         parts = {_PARTS[key]: encoder for key, encoder in self.text_encoders.items()}
         for part, module in {"transformer": self.denoiser, **parts, "vae": self.vae}.items():
             state = module.state_dict()
             renamed = parts_names.vae_to_original(list(state)) if part == "vae" else {n: n for n in state}
+            places = self._weights.part(part)
             for name, tensor in state.items():
-                if isinstance(self._weights.part(part).get(name), Eye):
-                    continue
+                place = places.get(name)
+                if isinstance(place, Eye) and torch.equal(tensor.cpu(), place.read(tensor.dtype)):
+                    continue  # the source leaves it out, and nothing has changed it
+                if part in kept and place is not None:
+                    tensor = place.read().reshape(tensor.shape)
                 shape = original_shape(f"{part}.{name}", tuple(tensor.shape))
                 make = partial(tensor.reshape, shape)
                 yield Entry(PREFIXES[part] + renamed[name], shape, dtype or tensor.dtype, make)
 
-    def _metadata(self) -> dict[str, str]:
-        """The source's metadata, less the hash of other weights, plus what shapes cannot tell."""
+    def file_metadata(self) -> dict[str, str]:
         kept = {key: value for key, value in self.source.metadata.items() if key != "modelspec.hash_sha256"}
         components = self._components()
-        return kept | ({COMPONENTS: json.dumps(components)} if components else {})
+        return {"format": "pt", **kept, **({COMPONENTS: json.dumps(components)} if components else {})}
 
     def _components(self) -> dict[str, dict[str, Any]]:
         """Configuration that departs from SD 3's rule, {} when nothing does."""

@@ -36,6 +36,7 @@ class StableDiffusionXL(LatentDiffusion):
     layout: ClassVar[Layout] = LAYOUT
     rule: ClassVar[Rule] = RULE
     text_parts: ClassVar[Mapping[str, str]] = {TEXT: "text_encoder", TEXT_2: "text_encoder_2"}
+    word_names: ClassVar[Mapping[str, str]] = {TEXT: "clip_l", TEXT_2: "clip_g"}
     padding: ClassVar[Mapping[str, int | None]] = {TEXT_2: 0}
 
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
