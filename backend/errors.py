@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
+from backend import messages
+
 _UNREAD = 141
 """Exit code where the reader of the output went away; what a shell says of programs ended by SIGPIPE."""
 
@@ -94,7 +96,7 @@ def run_main(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return code
     except AtelierError as error:
-        print(f"error: {error.text()}", file=sys.stderr)
+        print(f"error: {_told(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -108,3 +110,10 @@ def run_main(main: Callable[[], int | None]) -> int:
         print("   This is a fault in Atelier. The details below help to find it.", file=sys.stderr)
         traceback.print_exc()
         return 4
+
+
+def _told(error: AtelierError) -> str:
+    """The error in the language of command lines."""
+    language = messages.of_command_line()
+    parts = (messages.translated_problem(problem.as_dict(), language) for problem in error.problems)
+    return "\n".join(Problem(**part).text() for part in parts)

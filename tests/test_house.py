@@ -33,8 +33,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "ui", "backend.errors", "backend.settings", "backend.jobs", "backend.data", "backend.system",
         "backend.generate.prompts", "backend.generate.request", "backend.generate.protocol",
         "backend.generate.grid", "backend.generate.grid_values", "backend.generate.grid_votes", "backend.generate.gallery",
+        "backend.generate.parameters", "backend.generate.samplers",
+        "backend.annotate.settings", "backend.annotate.options", "backend.annotate.tagrules",
+        "backend.annotate.cleanrules", "backend.annotate.cleaning", "backend.annotate.models", "backend.annotate.folders",
     ),
-    "backend.errors": (),
+    "backend.errors": ("backend.messages",),
+    "backend.messages": (),
     "backend.keyed": (),
     "backend.wholefile": (),
     "backend.filelock": ("backend.errors",),
@@ -47,11 +51,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "backend.weights": ("backend.weights", "backend.__version__", "backend.errors", "backend.keyed", "backend.families", "backend.networks", "backend.data", "backend.settings", "backend.jobs.events", "backend.system"),
     "backend.train": ("backend", ),
     "backend.generate": ("backend.generate", "backend.errors", "backend.keyed", "backend.families", "backend.networks", "backend.data", "backend.settings", "backend.jobs.events", "backend.system"),
+    "backend.annotate": ("backend.annotate", "backend.errors", "backend.keyed", "backend.data", "backend.settings", "backend.jobs.events", "backend.system"),
     "backend.demo": ("backend",),
     "tools": ("backend", "tools"),
 }  # fmt: skip
 """For each part, which of our own modules it may import. Longer names go before shorter ones."""
-FOR_ALL = ("backend.wholefile", "backend.filelock")
+FOR_ALL = ("backend.wholefile", "backend.filelock", "backend.messages")
 """Small helpers on the standard library alone."""
 NEVER: dict[str, tuple[str, ...]] = {
     "backend.train": ("backend.demo", "backend.annotate"),

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from backend.errors import AtelierError, Problem
-from ui.i18n import t
+from ui.i18n import said_problem, t
 
 Call = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def problem_dicts(problems: Iterable[Problem]) -> list[dict[str, str | None]]:
-    """Problems as JSON, each once."""
-    return [problem.as_dict() for problem in dict.fromkeys(problems)]
+    """Problems as JSON in the reader's language, each once."""
+    return [said_problem(problem.as_dict()) for problem in dict.fromkeys(problems)]
 
 
 def callable_from_page(method: Call) -> Call:

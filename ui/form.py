@@ -58,7 +58,7 @@ def _with_lacks(option: dict[str, Any], lacks: dict[str, dict[str, str]]) -> dic
 
 def settings_page(
     template: str,
-    script: str,
+    scripts: Sequence[str],
     first: Sequence[str],
     calls: Sequence[Callable[..., Any]],
     elem_id: str,
@@ -67,8 +67,8 @@ def settings_page(
     """A page around a form.
 
     Args:
-        template: HTML with the elements that ``form.js`` and ``script`` fill.
-        script: file name in ``ui/assets`` of the page's own behaviour.
+        template: HTML with the elements that ``form.js`` and ``scripts`` fill.
+        scripts: files in ``ui/assets`` of the page's own behaviour, in their order; they share one scope.
         first: options shown in the basic view.
         calls: functions of the server that the script may call, by their names.
         text_prefixes: texts the scripts need.
@@ -76,7 +76,7 @@ def settings_page(
     return gr.HTML(
         value={},
         html_template=template,
-        js_on_load=asset("form.js") + asset(script),
+        js_on_load="\n".join(asset(name) for name in ("form.js", *scripts)),
         server_functions=list(calls),
         elem_id=elem_id,
         elem_classes=["at-page"],

@@ -25,7 +25,7 @@ from backend.jobs.follow import Follower, RunView, Sample
 from backend.jobs.logtext import printable
 from backend.jobs.process import running_training
 from backend.jobs.runs import Run, find_run, list_runs, runs_root
-from ui.i18n import texts
+from ui.i18n import said, said_problem, texts
 from ui.thumbnails import thumbnail
 
 ASSETS = Path(__file__).parent / "assets"
@@ -176,7 +176,7 @@ def _view(now: RunView, share: float) -> dict[str, Any]:
         "now": round(time.time(), 2),
         "started": state.started,
         "ended": state.ended,
-        "phase": [now.phase[:40], now.phase_title[:120], now.done, now.goal, now.unit[:20]],
+        "phase": [now.phase[:40], said(now.phase_title)[:120], now.done, now.goal, now.unit[:20]],
         "figures": _figures(now),
         "chart": _chart(now.curve.reduced(max(int(_POINTS * share), 60)))
         | {"validation": _validation(now.validation.reduced(max(int(_VALIDATION_POINTS * share), 20)))},
@@ -272,7 +272,7 @@ def _messages(now: RunView, share: float) -> list[dict[str, Any]]:
     rest = [
         {
             "kind": message.kind,
-            "text": message.text[: max(int(600 * share), 150)],
+            "text": said(message.text)[: max(int(600 * share), 150)],
             "problem": _problem(message.problem, share),
             "count": message.count,
         }
@@ -284,7 +284,7 @@ def _messages(now: RunView, share: float) -> list[dict[str, Any]]:
 
 
 def _problem(problem: dict[str, Any], share: float) -> dict[str, str]:
-    long = int(_DETAIL * share)
+    long, problem = int(_DETAIL * share), said_problem(problem)
     parts = {
         key: printable(str(problem[key])) for key in ("what", "where", "why", "next") if problem.get(key)
     }
@@ -294,8 +294,8 @@ def _problem(problem: dict[str, Any], share: float) -> dict[str, str]:
 
 def _plan(plan: dict[str, Any], share: float) -> list[list[str]]:
     """Facts as pairs of text, in the order the job told them; its notes stand among the messages."""
-    rows = [[key.replace("_", " ")[:40], _plain(value)] for key, value in plan.items() if key != "notes"]
-    return [[key, printable(value)[:160]] for key, value in rows if value][: int(24 * share)]
+    rows = [[key.replace("_", " "), _plain(value)] for key, value in plan.items() if key != "notes"]
+    return [[said(key)[:40], printable(said(value))[:160]] for key, value in rows if value][: int(24 * share)]
 
 
 def _plain(value: Any) -> str:

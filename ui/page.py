@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ui.context import Context
 from ui.form import ASSETS, asset
-from ui.i18n import t
+from ui.i18n import DEFAULT, NAMES, language, speaking, t
+from ui.i18n.language import COOKIE, LanguageOfRequest
 from ui.tabs import dataset, generate, merge, runs, start, train
 from ui.theme import theme
 
@@ -39,26 +42,84 @@ def _link(path: str, label: str, here: bool) -> str:
     return f'<a href="{path}"{" aria-current=page" if here else ""}>{html.escape(label)}</a>'
 
 
+def _languages() -> str:
+    """The choice of languages, each in its own words; the script beside it remembers what is chosen."""
+    choices = "".join(
+        f'<option value="{name}" lang="{name}"{" selected" if name == language() else ""}>{own}</option>'
+        for name, own in NAMES.items()
+    )
+    label = html.escape(t("app.language"))
+    return f'<select class="at-language" aria-label="{label}" title="{label}">{choices}</select>'
+
+
 def _header(active: str) -> gr.HTML:
-    """Name, pages and theme switch, as plain links that work without a script."""
+    """Name, pages, language and theme. The pages are plain links that work without a script."""
     links = "".join(_link(path, t(f"app.{name}"), name == active) for name, path in _PAGES)
     return gr.HTML(
         value="",
         html_template=(
             f'<header class="at-head"><a class="at-name" href="./start">{t("app.name")}</a>'
-            f'<nav aria-label="{t("app.pages")}">{links}</nav>'
+            f'<nav aria-label="{t("app.pages")}">{links}</nav>{_languages()}'
             f'<button type="button" class="at-theme" aria-label="{t("app.theme")}" title="{t("app.theme")}">'
             "\u25d0</button></header>"
         ),
         js_on_load=asset("head.js"),
         elem_id="head",
         apply_default_css=False,
+        language=language(),
+        cookie=COOKIE,
     )
 
 
-def build(context: Context) -> gr.Blocks:
-    """All pages. Nothing runs yet: see :func:`launch_options`."""
-    with gr.Blocks(title=t("app.name"), analytics_enabled=False, fill_width=True) as page:
+class Pages(gr.Blocks):
+    """The pages in every language. Who asks for one gets the texts of one language only.
+
+    What is drawn first answers all events; of the same pages drawn in other languages only the
+    components' looks are kept.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._own: dict[str, Any] = {}
+        self._others: dict[str, dict[str, Any]] = {}
+        super().__init__(**arguments)
+
+    @property
+    def config(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What Gradio sends to the browser, in the language of the request."""
+        return {**self._own, **self._others.get(language(), {})}
+
+    @config.setter
+    def config(self, found: Any) -> None:
+        self._own = cast("dict[str, Any]", found)
+
+    def also_in(self, name: str, drawn: gr.Blocks) -> None:
+        """Show these pages to readers of a language as ``drawn``, which is the same but for its texts."""
+        theirs = cast("dict[str, Any]", drawn.config)
+        pairs = zip(self._own["components"], theirs["components"], strict=True)
+        components = [_in_other_words(ours, other) for ours, other in pairs]
+        self._others[name] = {"components": components, "pages": theirs["pages"], "title": theirs["title"]}
+
+
+def _in_other_words(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """A component with another's texts. Numbers of components are one's own."""
+    assert ours["type"] == theirs["type"], "a page is built otherwise in another language"
+    return {**ours, "props": theirs["props"]}
+
+
+def build(context: Context) -> Pages:
+    """All pages, in all languages. Nothing runs yet: see :func:`launch_options`."""
+    with speaking(DEFAULT):
+        pages = _draw(context)
+    for name in NAMES:
+        if name != DEFAULT:
+            with speaking(name):
+                pages.also_in(name, _draw(context))
+    return pages
+
+
+def _draw(context: Context) -> Pages:
+    """All pages in the language spoken."""
+    with Pages(title=t("app.name"), analytics_enabled=False, fill_width=True) as page:
         _header("train")
         train.build(context)
     with page.route(t("app.start"), "/start"):
@@ -102,4 +163,5 @@ def launch_options(context: Context) -> dict[str, Any]:
         "quiet": True,
         "prevent_thread_lock": True,
         "enable_monitoring": False,
+        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)]},
     }

@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from backend.errors import InputError
-from backend.settings import Preset, Settings, list_presets, save_preset
+from backend.settings import (
+    Preset,
+    Settings,
+    delete_preset,
+    list_presets,
+    rename_preset,
+    restore_preset,
+    save_preset,
+)
 from backend.settings.presets import BUNDLED
 from backend.system.identify import FAMILY_FACTS, FamilyName
 from ui.bind import Values, wire_values
-from ui.i18n import t
+from ui.i18n import said, t
 
 _START = "sd15/character"
 """What a form that was never filled in begins with."""
@@ -29,9 +37,11 @@ class PresetShelf:
             {
                 "id": self._id(preset),
                 "group": t("train.own_presets") if preset.own else _line(preset.family),
-                "title": preset.title,
-                "about": preset.problems[0].text() if preset.problems else preset.description,
+                "title": preset.title if preset.own else said(preset.title),
+                "about": said(preset.problems[0].text() if preset.problems else preset.description),
                 "broken": bool(preset.problems),
+                "own": preset.own,
+                "description": preset.description,
             }
             for preset in self._all()
         ]
@@ -49,12 +59,43 @@ class PresetShelf:
         Raises:
             InputError: there is no such preset, or it cannot be used.
         """
-        for preset in self._all():
-            if self._id(preset) == id:
-                if preset.problems:
-                    raise InputError(preset.problems)
-                return wire_values(preset.values)
-        raise InputError(t("train.no_such_preset", name=id))
+        preset = self._find(id)
+        if preset.problems:
+            raise InputError(preset.problems)
+        return wire_values(preset.values)
+
+    def text(self, id: str) -> tuple[str, str]:
+        """A preset's file: its name and content.
+
+        Raises:
+            InputError: there is no such preset.
+        """
+        path = self._find(id).path
+        return path.name, path.read_text(encoding="utf-8", errors="replace")
+
+    def rename(self, id: str, title: str, description: str) -> str:
+        """Give a preset of the user's own another title and description. Returns its new id.
+
+        Raises:
+            InputError: it comes with Atelier, or the title is empty or taken.
+        """
+        return f"own/{rename_preset(self._own(id).path, title, description).stem}"
+
+    def delete(self, id: str) -> str:
+        """Move a preset of the user's own to the trash. Returns its name there, for :meth:`restore`.
+
+        Raises:
+            InputError: it comes with Atelier, or there is none.
+        """
+        return delete_preset(self._own(id).path).name
+
+    def restore(self, name: str) -> str:
+        """Take a preset out of the trash again. Returns its id.
+
+        Raises:
+            InputError: it is not there, or its place is taken.
+        """
+        return f"own/{restore_preset(self.own / '.trash' / Path(name).name).stem}"
 
     def save(
         self, title: str, description: str, settings: Settings, family: str = "", replace: bool = False
@@ -64,13 +105,26 @@ class PresetShelf:
         Raises:
             InputError: the title is empty, or taken and ``replace`` is off.
         """
-        path = save_preset(self.own, title, settings, description, family, replace=replace)
+        method = settings.model.training_method
+        path = save_preset(self.own, title, settings, description, family, method, replace)
         return f"own/{path.stem}"
 
     def has(self, title: str) -> bool:
         """Whether the user has a preset of that title."""
         wanted = " ".join(title.split()).lower()
         return any(preset.own and preset.title.lower() == wanted for preset in self._all())
+
+    def _find(self, id: str) -> Preset:
+        found = next((preset for preset in self._all() if self._id(preset) == id), None)
+        if found is None:
+            raise InputError(t("train.no_such_preset", name=id))
+        return found
+
+    def _own(self, id: str) -> Preset:
+        found = self._find(id)
+        if not found.own:
+            raise InputError(t("train.preset_bundled", name=found.title))
+        return found
 
     def _all(self) -> list[Preset]:
         return list_presets(self.own, self.bundled)

@@ -2,7 +2,7 @@
 // hiding by rule, marks, resets and checks of a single value. The server is asked only about the
 // whole (see train.js).
 //
-// makeForm(root, schema, text, onChange) -> {values, set, problems, jump, family, recent, flush}
+// makeForm(root, schema, text, onChange) -> {values, set, base, problems, jump, family, recent, flush}
 //   schema: {first: [key], groups: [{id, title, help, options: [{key, type, default, ...}]}]}
 //   text(key, parts): a text of the page
 //   onChange(values): called after edits with {key: value} of all that differs from its default
@@ -80,6 +80,13 @@ function makeForm(root, schema, text, onChange) {
     // An empty number field means its default, never zero.
     !(isNumber(field.spec) && blank(field.value)) && !same(field.spec, field.value, field.spec.default);
 
+  // The preset that the form was filled from; what is one's own work is never measured by it.
+  let base = null;
+  const baseOf = (spec) => base[spec.key] ?? spec.default;
+  const movedFromBase = ({ spec, value }) =>
+    base !== null && !schema.own.includes(spec.key) && !same(spec, isNumber(spec) && blank(value) ? spec.default : value, baseOf(spec));
+  const spelled = (spec, value) => (spec.kind === "bool" ? text(value ? "form.on" : "form.off") : shown(spec, value) || text("form.empty"));
+
   function values() {
     const found = {};
     // What is not for the method waits in its field until a method has a use for it.
@@ -151,11 +158,12 @@ function makeForm(root, schema, text, onChange) {
     const input = drawInput(spec);
     const label = make("label", { for: id }, spec.label);
     const about = make("button", { type: "button", class: "at-about", "aria-label": text("form.about", { label: spec.label }), "aria-expanded": "false", "data-do": "about" }, "?");
-    const reset = make("button", { type: "button", class: "at-reset", hidden: true, "aria-label": text("form.reset", { label: spec.label }), title: text("form.reset_to", { value: spec.kind === "bool" ? text(spec.default ? "form.on" : "form.off") : shown(spec, spec.default) || text("form.empty") }), "data-do": "reset" }, "\u21ba");
+    const reset = make("button", { type: "button", class: "at-reset", hidden: true, "aria-label": text("form.reset", { label: spec.label }), title: text("form.reset_to", { value: spelled(spec, spec.default) }), "data-do": "reset" }, "\u21ba");
+    const back = make("button", { type: "button", class: "at-back", hidden: true, "aria-label": text("form.back", { label: spec.label }), "data-do": "back" }, "\u2936");
     const unit = spec.unit && spec.kind !== "bool" ? make("span", { class: "at-unit", "aria-hidden": "true" }, spec.unit) : null;
     const paste = spec.path && navigator.clipboard?.readText ? make("button", { type: "button", class: "at-paste", "data-do": "paste", "aria-label": text("form.paste_into", { label: spec.label }) }, text("form.paste")) : null;
     const list = spec.suggestions.length || spec.path ? make("datalist", { id: id + "-list" }, ...spec.suggestions.map((value) => make("option", { value }))) : null;
-    const head = make("div", { class: "at-label" }, label, about, reset);
+    const head = make("div", { class: "at-label" }, label, about, back, reset);
     const control = make("div", { class: "at-control" }, input, unit, paste, list);
     const row = make("div", { class: "at-field at-" + spec.kind + (spec.multiline || spec.path ? " at-wide" : ""), "data-key": spec.key },
       ...(spec.kind === "bool" ? [make("div", { class: "at-switch" }, input, head)] : [head, control]),
@@ -216,6 +224,11 @@ function makeForm(root, schema, text, onChange) {
     const is = changed(field);
     field.row.classList.toggle("at-changed", is);
     field.row.querySelector(".at-reset").hidden = !is;
+    const moved = movedFromBase(field);
+    const back = field.row.querySelector(".at-back");
+    field.row.classList.toggle("at-moved", moved);
+    back.hidden = !moved;
+    if (moved) back.title = text("form.back_to", { value: spelled(field.spec, baseOf(field.spec)) });
   }
 
   function arrange() {
@@ -302,7 +315,8 @@ function makeForm(root, schema, text, onChange) {
       [text("form.real_name"), make("code", {}, spec.key)],
       spec.unit && [text("form.unit"), spec.unit],
       rangeText(spec) && [text("form.range"), rangeText(spec)],
-      [text("form.default"), spec.kind === "bool" ? text(spec.default ? "form.on" : "form.off") : shown(spec, spec.default) || text("form.empty")],
+      [text("form.default"), spelled(spec, spec.default)],
+      base !== null && !schema.own.includes(spec.key) && [text("train.preset"), spelled(spec, baseOf(spec))],
     ].filter(Boolean);
     card.replaceChildren(make("p", {}, spec.help), spec.note ? make("p", {}, spec.note) : "",
       make("dl", {}, ...facts.flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])));
@@ -377,8 +391,8 @@ function makeForm(root, schema, text, onChange) {
     const field = button && fieldOf(button);
     if (!field) return;
     if (button.dataset.do === "about") about(button, field.spec);
-    if (button.dataset.do === "reset") {
-      write(field, field.spec.default);
+    if (button.dataset.do === "reset" || button.dataset.do === "back") {
+      write(field, button.dataset.do === "back" ? baseOf(field.spec) : field.spec.default);
       complain(field, "");
       field.input.focus();
       edited(field);
@@ -411,6 +425,11 @@ function makeForm(root, schema, text, onChange) {
         complain(field, complaint(field.spec, field.value));
       }
       arrange();
+    },
+    // What fields are marked against: the values of a preset, or null for none.
+    base(values) {
+      base = values;
+      for (const field of rows.values()) mark(field);
     },
     // What was typed since all fields were last set.
     typed: () => Object.fromEntries([...rows].filter(([, field]) => field.typed).map(([key, field]) => [key, field.value])),

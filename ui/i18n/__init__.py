@@ -1,16 +1,37 @@
-"""The page's own texts by key. Labels and help of options come from the settings schema instead.
+"""All texts of the page, in the language of whoever looks at it.
 
-One JSON file a language beside this one, flat: ``{"train.start": "Start training", ...}``. A text
-may hold ``{name}`` parts, filled by :func:`t`. A key that a language lacks is taken from English.
+- The page's own texts have keys: one flat JSON file a language beside this one,
+  ``{"train.start": "Start training", ...}``, with ``{name}`` parts that :func:`t` fills.
+- Labels and help of options stand in the settings schema; ``options.<language>.json`` holds them in
+  other languages by key (``option.learning_rate.label``), see :mod:`ui.i18n.options`.
+- What the backend says is translated by its template: see :mod:`backend.messages` and :func:`said`.
+
+A key that a language lacks is taken from English; a test fails for it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-DEFAULT = "en"
+from backend.messages import translated, translated_problem
+from ui.i18n.language import DEFAULT, NAMES, language, speaking
+
+__all__ = [
+    "DEFAULT",
+    "NAMES",
+    "catalogue",
+    "language",
+    "languages",
+    "said",
+    "said_problem",
+    "speaking",
+    "t",
+    "texts",
+]
 
 
 @cache
@@ -22,16 +43,26 @@ def catalogue(language: str = DEFAULT) -> dict[str, str]:
 
 
 def languages() -> list[str]:
-    """Languages there is a file for."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.json"))
+    """Languages of the page."""
+    return list(NAMES)
 
 
-def t(key: str, /, language: str = DEFAULT, **parts: object) -> str:
+def t(key: str, /, **parts: object) -> str:
     """The text of a key, with ``{name}`` parts filled. An unknown key is a mistake of ours."""
-    text = catalogue(language)[key]
+    text = catalogue(language())[key]
     return text.format(**parts) if parts else text
 
 
-def texts(*prefixes: str, language: str = DEFAULT) -> dict[str, str]:
+def texts(*prefixes: str) -> dict[str, str]:
     """All texts whose key starts with one of the prefixes, for scripts in the page."""
-    return {key: text for key, text in catalogue(language).items() if key.startswith(prefixes)}
+    return {key: text for key, text in catalogue(language()).items() if key.startswith(prefixes)}
+
+
+def said(message: str) -> str:
+    """What the backend says, in the reader's language."""
+    return translated(message, language())
+
+
+def said_problem(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem as a dict, in the reader's language."""
+    return translated_problem(problem, language())

@@ -9,7 +9,7 @@ from typing import Any
 from backend.data.edit import Proposal, propose, write
 from backend.errors import InputError, Problem
 from ui.bind import wire_values
-from ui.i18n import t
+from ui.i18n import said, t
 from ui.tabs.dataset.opened import Opened, mask_folder
 from ui.tabs.dataset.shelf import TRAIN, Shelf
 
@@ -43,7 +43,8 @@ class BuildCalls:
             epochs=proposal.epochs,
             steps=f"{proposal.steps:,}",
         )
-        return {"text": shown, "summary": summary, "notes": list(proposal.notes), "out": str(out)}
+        notes = [said(note) for note in proposal.notes]
+        return {"text": shown, "summary": summary, "notes": notes, "out": str(out)}
 
     def write_build(self, data: dict[str, Any]) -> dict[str, Any]:
         """Write the proposal as new files."""

@@ -7,7 +7,7 @@ from typing import Any
 from backend.data.edit import OPERATIONS, Applied, Preview
 from backend.errors import InputError
 from ui.calls import problem_dicts
-from ui.i18n import t
+from ui.i18n import said, t
 from ui.tabs.dataset.opened import Opened
 from ui.tabs.dataset.shelf import Shelf
 
@@ -18,7 +18,12 @@ SHOWN = 100
 def operations() -> list[dict[str, Any]]:
     """What can be done in bulk, as the form shows it."""
     return [
-        {"name": one.name, "title": one.title, "fields": dict(one.fields), "optional": list(one.optional)}
+        {
+            "name": one.name,
+            "title": said(one.title),
+            "fields": {key: said(label) for key, label in one.fields.items()},
+            "optional": list(one.optional),
+        }
         for one in OPERATIONS.values()
     ]
 
@@ -105,7 +110,7 @@ def _moved(opened: Opened, applied: Applied | None, key: str) -> dict[str, Any]:
     if applied is None:
         raise InputError(t("data.nothing_to_undo"))
     title = applied.title.partition(": ")[2]
-    message = t(key, title=title)
+    message = t(key, title=said(title))
     if applied.conflicts:
         message += " " + t("data.history_conflict", n=f"{len(applied.conflicts):,}")
     return {

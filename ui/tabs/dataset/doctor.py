@@ -12,7 +12,7 @@ from typing import Any
 from backend.data.lint import Finding, Findings, lint, pending
 from backend.errors import AtelierError, InputError, Problem
 from ui.calls import problem_dicts
-from ui.i18n import t
+from ui.i18n import said, said_problem, t
 from ui.tabs.dataset.opened import Opened, changed_at
 from ui.tabs.dataset.shelf import Shelf
 
@@ -76,7 +76,8 @@ class DoctorCalls:
             return self._told(opened, None)
         if current.running:
             return {"running": True, "done": current.done, "total": current.total}
-        return {**self._told(opened, current.found), "problems": current.problems}
+        problems = [said_problem(problem) for problem in current.problems]
+        return {**self._told(opened, current.found), "problems": problems}
 
     def preview_fix(self, data: dict[str, Any]) -> dict[str, Any]:
         """What a fix would do, file by file."""
@@ -88,7 +89,7 @@ class DoctorCalls:
         lines = [_line(opened, change) for change in changes[:_LINES]]
         if len(changes) > _LINES:
             lines.append(t("data.fix_more", n=f"{len(changes) - _LINES:,}"))
-        return {"help": fix.description, "lines": lines}
+        return {"help": said(fix.description), "lines": lines}
 
     def apply_fix(self, data: dict[str, Any]) -> dict[str, Any]:
         """Make a fix whole or not at all, then examine again."""
@@ -97,7 +98,7 @@ class DoctorCalls:
         if fix is None:
             raise InputError(t("data.no_finding"))
         fix.apply()
-        return self._again(opened, t("data.fix_made", title=fix.description))
+        return self._again(opened, t("data.fix_made", title=said(fix.description)))
 
     def undo_fix(self, data: dict[str, Any]) -> dict[str, Any]:
         """Take the newest fix back, then examine again."""
@@ -106,7 +107,7 @@ class DoctorCalls:
         if last is None:
             raise InputError(t("data.nothing_to_undo"))
         left = last.apply()
-        reply = self._again(opened, t("data.fix_undone", title=last.description))
+        reply = self._again(opened, t("data.fix_undone", title=said(last.description)))
         return {**reply, "problems": problem_dicts(Problem(sentence) for sentence in left)}
 
     def _again(self, opened: Opened, message: str) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class DoctorCalls:
         return {
             "findings": [_as_dict(opened, one, ids) for one in found.findings] if found else None,
             "pictures": found.pictures if found else 0,
-            "undo": t("data.fix_last", title=last.description) if last else "",
+            "undo": t("data.fix_last", title=said(last.description)) if last else "",
         }
 
 
@@ -143,9 +144,9 @@ def _as_dict(opened: Opened, finding: Finding, ids: dict[Path, str]) -> dict[str
     return {
         "rule": finding.rule,
         "severity": finding.severity,
-        "title": f"{finding.count:,} {finding.title}",
+        "title": said(f"{finding.count:,} {finding.title}"),
         "meaning": t(f"data.rule_{finding.rule}"),
-        "fix": {"title": t(f"data.fix_{fix.kind}"), "help": fix.description} if fix else None,
+        "fix": {"title": t(f"data.fix_{fix.kind}"), "help": said(fix.description)} if fix else None,
         "examples": [_example(opened, one.path, one.detail, ids) for one in finding.examples[:_EXAMPLES]],
         "more": max(0, finding.count - _EXAMPLES),
     }
@@ -154,12 +155,13 @@ def _as_dict(opened: Opened, finding: Finding, ids: dict[Path, str]) -> dict[str
 def _example(opened: Opened, path: Path, detail: str, ids: dict[Path, str]) -> dict[str, Any]:
     id = ids.get(path) or ids.get(path.resolve()) or ""
     mark = changed_at(opened.pictures[id]) if id else ""
-    return {"id": id, "mark": mark, "name": path.name, "detail": detail}
+    return {"id": id, "mark": mark, "name": path.name, "detail": said(detail)}
 
 
 def _line(opened: Opened, change: Any) -> str:
     source, target = (_short(opened, path) for path in (change.source, change.target))
-    return f"{change.what}: {source}" if source == target else f"{change.what}: {source} → {target}"
+    what = said(change.what)
+    return f"{what}: {source}" if source == target else f"{what}: {source} → {target}"
 
 
 def _short(opened: Opened, path: Path) -> str:

@@ -16,7 +16,7 @@ from backend.errors import InputError, Problem
 from backend.settings import Settings
 from ui.bind import read
 from ui.calls import problem_dicts
-from ui.i18n import t
+from ui.i18n import said, t
 
 _TAGS = 2000
 """Tags that are sent to the page."""
@@ -155,8 +155,8 @@ class Opened:
         """What Undo and Redo would do, in words; '' when there is nothing."""
         items = self.store.history(200)
         return {
-            "undo": next((item.title for item in items if item.state == "done"), ""),
-            "redo": next((item.title for item in reversed(items) if item.state == "undone"), ""),
+            "undo": said(next((item.title for item in items if item.state == "done"), "")),
+            "redo": said(next((item.title for item in reversed(items) if item.state == "undone"), "")),
         }
 
     def _held(self) -> tuple[Dataset, ...]:

@@ -11,7 +11,7 @@ from backend.jobs.events import read_events
 from backend.jobs.runs import Run, create_run, find_run
 from backend.jobs.state import state
 from backend.settings import Settings, check_files, to_command_line, to_toml
-from ui.i18n import t
+from ui.i18n import said, said_problem, t
 from ui.tabs.dataset.opened import Opened
 from ui.tabs.dataset.shelf import FORM, TRAIN, Shelf
 
@@ -118,15 +118,15 @@ def _progress(run: Run | None) -> dict[str, Any]:
     phase, done, total, notes = "", 0, 0, list[str]()
     for record in read_events(run.events)[0]:
         if record["type"] == "phase":
-            phase, done, total = str(record.get("title") or record.get("name") or ""), 0, 0
+            phase, done, total = said(str(record.get("title") or record.get("name") or "")), 0, 0
         elif record["type"] == "progress":
             done, total = int(record["done"]), int(record["total"])
             notes.clear()  # those after the last are what was done
         elif record["type"] == "note":
-            notes.append(str(record.get("text", "")))
+            notes.append(said(str(record.get("text", ""))))
     ended = {"finished": "data.prepare_finished", "stopped": "data.prepare_stopped"}.get(now.state, "")
     return {
-        "problems": list(now.problems),
+        "problems": [said_problem(problem) for problem in now.problems],
         "state": now.state,
         "active": now.active,
         "done": done,
