@@ -18,6 +18,7 @@ from backend.data.report import Report, count
 from backend.data.scan import Scan, scan_folder, verify
 from backend.data.specs import DatasetSpec, Defaults, check_changes
 from backend.data.split import split
+from backend.data.templates import object_captions, style_captions
 from backend.data.types import Dataset, DatasetPlan, Picture, Subset
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def build_plan(
 
     ``verify`` decodes every picture whole, unless it was decoded before and has not changed.
     ``default_resolution`` is the family's own, for when the settings leave it empty. ``facts``
-    are the remembered hashes of files (those of Atelier's cache when None). With ``control``,
-    conditioning_data_dir holds pictures that guide, not masks. ``lenient`` is for looking at a
-    dataset and mending it: as long as there are pictures, problems are notes.
+    are the remembered hashes of files (those of Atelier's cache when None). With ``control``, or
+    where a ControlNet-LLLite is trained, conditioning_data_dir holds pictures that guide, not masks.
+    ``lenient`` is for looking at a dataset and mending it: as long as there are pictures, problems are
+    notes.
 
     Raises :class:`~backend.errors.InputError` with every problem that was found.
     """
@@ -83,7 +85,8 @@ def _specs(settings: Settings, default_resolution: int, report: Report, control:
         (default_resolution, default_resolution),
         settings.loss.masked_loss,
         settings.loss.prior_loss_weight,
-        control,
+        control or settings.model.training_method == "lllite",
+        _templates(settings),
     )
     if wanted.dataset_config:
         if wanted.train_data_dir or wanted.reg_data_dir or wanted.in_json:
@@ -99,6 +102,16 @@ def _specs(settings: Settings, default_resolution: int, report: Report, control:
         )
         return []
     return read_folders(defaults, report)
+
+
+def _templates(settings: Settings) -> tuple[str, ...]:
+    """Captions that are made of the word that is taught; () where captions are read."""
+    word = settings.word
+    if settings.model.training_method != "textual_inversion" or not word.token_string:
+        return ()
+    if word.use_object_template:
+        return object_captions(word.token_string)
+    return style_captions(word.token_string) if word.use_style_template else ()
 
 
 def _silent(phase: str, done: int) -> None:
@@ -236,3 +249,8 @@ def balance_regularisation(pictures: list[Picture], report: Report) -> list[Pict
     )
     used = [replace(picture, repeats=n) for picture, n in zip(regular, repeats, strict=False)]
     return subject + used
+
+
+def picture_ids(plan: DatasetPlan) -> list[str]:
+    """Identity and repeats of every picture: batches are counted over exactly these."""
+    return sorted(f"{picture.id} x{picture.repeats}" for d in plan.datasets for picture in d.pictures)

@@ -5,7 +5,15 @@ from backend.settings.command import ParsedCommand, parse_command_line, to_comma
 from backend.settings.convert import convert
 from backend.settings.declare import declarations
 from backend.settings.paths import check_files, output_conflicts
-from backend.settings.presets import Preset, delete_preset, list_presets, read_preset, save_preset
+from backend.settings.presets import (
+    Preset,
+    delete_preset,
+    list_presets,
+    read_preset,
+    rename_preset,
+    restore_preset,
+    save_preset,
+)
 from backend.settings.schema import schema
 from backend.settings.settings import Reading, Settings, read_values
 from backend.settings.tomlfile import read_toml, read_toml_with_notes, to_toml, write_toml
@@ -29,6 +37,8 @@ __all__ = [
     "read_toml",
     "read_toml_with_notes",
     "read_values",
+    "rename_preset",
+    "restore_preset",
     "save_preset",
     "schema",
     "to_command_line",

@@ -118,6 +118,37 @@ def delete_preset(path: Path | str) -> Path:
     return path.replace(target)
 
 
+def rename_preset(path: Path | str, title: str, description: str | None = None) -> Path:
+    """Give a preset of the user's own another title, and another description. Returns its file.
+
+    Raises:
+        InputError: the title is empty or taken, or the preset is damaged.
+    """
+    path = Path(path)
+    old = read_preset(path, own=True)
+    about = old.description if description is None else description
+    same = path.stem == _slug(" ".join(title.split()))
+    new = save_preset(path.parent, title, old.settings, about, old.family, old.method, replace=same)
+    if new != path:
+        path.unlink()
+    return new
+
+
+def restore_preset(trashed: Path | str) -> Path:
+    """Take a preset out of the trash again. Returns where it is.
+
+    Raises:
+        InputError: it is not there any more, or its place is taken.
+    """
+    trashed = Path(trashed)
+    target = trashed.parent.parent / trashed.name
+    if not trashed.is_file() or trashed.parent.name != ".trash":
+        raise InputError(f"there is no preset {trashed.stem} in the trash")
+    if target.exists():
+        raise InputError(f"there is a preset {target.stem} again", next="rename that one first")
+    return trashed.replace(target)
+
+
 def without_subject(settings: Settings) -> Settings:
     """The settings without what belongs to one run: paths, names, prompts and secrets."""
     kept = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from backend.data.config import dataset_toml
+from backend.data.plan import picture_ids
 from backend.data.types import DatasetPlan
 from backend.errors import InputError, Problem
 from backend.settings import Settings
@@ -59,11 +60,6 @@ def identity(settings: Settings, plan: DatasetPlan, batches: int, family: str, b
         "batches_per_epoch": batches,
         "base": {"family": family, "name": base.name, "mark": _mark(base)},
     }
-
-
-def picture_ids(plan: DatasetPlan) -> list[str]:
-    """Identity and repeats of every picture: batches are counted over exactly these."""
-    return sorted(f"{picture.id} x{picture.repeats}" for d in plan.datasets for picture in d.pictures)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:

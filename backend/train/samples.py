@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from backend import keyed
 from backend.errors import Problem
 from backend.families.base import DiffusionModel
-from backend.generate import engine, pictures, prompts
+from backend.generate import engine, parameters, pictures, pixels, prompts
 from backend.generate.faults import problems_of
 from backend.generate.request import Request
 from backend.jobs.events import Sink
@@ -79,6 +79,8 @@ class Sampler:
     """The run's seed: prompts without a seed get one from it, the same at every step."""
     network: nn.Module | None = None
     """The network in training, so that its dropout rests meanwhile."""
+    show: Callable[[Tensor | None], None] | None = None
+    """Lets what is trained follow a picture (1, 3, H, W) in -1..1, or none."""
     source: PromptSource | None = None
     autocast: torch.dtype | None = None
     should_stop: Callable[[], bool] = _never
@@ -97,6 +99,7 @@ class Sampler:
         seed: int = 0,
         network: nn.Module | None = None,
         should_stop: Callable[[], bool] = _never,
+        show: Callable[[Tensor | None], None] | None = None,
     ) -> Sampler:
         """The sampler that the settings ask for, writing into ``run_path/samples``.
 
@@ -115,6 +118,7 @@ class Sampler:
             model=model,
             seed=seed,
             network=network,
+            show=show,
             source=PromptSource(wanted.sample_prompt_text, path, _defaults(settings)),
             autocast=_AUTOCAST.get(settings.precision.mixed_precision),
             should_stop=should_stop,
@@ -153,6 +157,13 @@ class Sampler:
         except Exception as error:
             self._warn(step, "the sample prompts cannot be read", problems_of(error)[0])
 
+    def ask_for(self, text: str, step: int) -> None:
+        """Other prompts in place of the form's, from the next sample on; those of a file stay."""
+        if self.source is not None:
+            self.source.text = text
+            self.read_prompts(step)
+            self.events.emit("note", text=f"sample prompts were changed at step {step}; now {len(self.prompts)}")
+
     def _try_one(self, step: int, epoch: int | None, index: int, request: Request) -> None:
         try:
             self._draw_one(step, epoch, index, request)
@@ -166,17 +177,34 @@ class Sampler:
         if request.seed is None or request.seed < 0:
             request = replace(request, seed=keyed.key(self.seed, "sample", index) % 2**32)
         with _autocast(self.model, self.autocast):
+            request = self._guided(request)
             drawn = next(
                 iter(engine.draw(self.model, [replace(request, count=1)], should_stop=self.should_stop))
             )
         ready = drawn.request
         stem = pictures.safe_name(f"{self.name}_{step:06d}_{index:02d}_{ready.seed}")
-        path = pictures.save(drawn.image, self.folder / f"{stem}.png", prompts.parameters_text(ready))
+        path = pictures.save(drawn.image, self.folder / f"{stem}.png", parameters.parameters_text(ready))
         thumb = pictures.save_thumbnail(drawn.image, self.folder / "thumbs" / f"{path.stem}.jpg")
         self._emit_sample(step, epoch, index, ready, path, thumb)
         self._say(ready.notes, index)
         if drawn.fault:
             self._warn(step, f"sample {index + 1}: {drawn.fault}", Problem(drawn.fault, where=f"step {step}"))
+
+    def _guided(self, request: Request) -> Request:
+        """Let what is trained follow the request's guide, or nothing; the request without it."""
+        if self.show is None:
+            return request
+        image = next((guide.image for guide in request.guides if not guide.path), "")
+        ready = engine.resolve(self.model, replace(request, count=1, guides=()))[0]
+        assert ready.width and ready.height, "sizes are decided before a picture is drawn"
+        if image:
+            picture = pixels.covering(pixels.open_picture(image, "guides"), ready.width, ready.height)
+            with torch.no_grad():
+                self.show(pixels.to_pixels(picture))
+        else:
+            self.show(None)
+        note = "" if image else "it was drawn without a guide picture; name one as --cn FILE"
+        return replace(request, guides=()).noted(note)
 
     def _emit_sample(
         self, step: int, epoch: int | None, index: int, request: Request, path: Path, thumb: Path

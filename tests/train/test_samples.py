@@ -210,6 +210,17 @@ def test_a_changed_prompt_file_is_read_again(tmp_path, sink):
     assert "p.txt" in warning["problem"]["where"] and "step 3" in warning["text"]
 
 
+def test_other_prompts_count_from_the_next_sample_on(tmp_path, sink):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a bird --w 64 --h 64 --s 2\n", encoding="utf-8")
+    asked = settings(sample_prompt_text="a cat --w 64 --h 64 --s 2", sample_prompts=str(file))
+    sampler = Sampler.from_settings(asked, tmp_path, "run", sink, FakeModel())
+    sampler.ask_for("a dog --w 64 --h 64 --s 2\na fish --w 64 --h 64 --s 2", step=7)
+    sampler.draw(step=8)
+    assert [record["prompt"] for record in sink.of("sample")] == ["a dog", "a fish", "a bird"]
+    assert "step 7; now 3" in sink.of("note")[-1]["text"]
+
+
 def test_a_broken_prompt_file_does_not_stop_the_start(tmp_path, sink):
     path = tmp_path / "p.json"
     path.write_text("[")

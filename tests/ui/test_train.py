@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,9 +90,7 @@ def test_secrets_go_to_the_run_and_into_no_file(
     assert any("network_dim" in path.read_text(errors="replace") for path in files)
     assert not [path for path in files if b"hf_1234567" in path.read_bytes()]
     options = {
-        option["key"]: option
-        for group in form_schema(ESSENTIALS)["groups"]
-        for option in group["options"]
+        option["key"]: option for group in form_schema(ESSENTIALS)["groups"] for option in group["options"]
     }
     assert options["huggingface_token"]["secret"] and options["wandb_api_key"]["secret"]
 
@@ -217,18 +216,15 @@ def test_a_fault_of_ours_becomes_words_for_the_page(capsys: pytest.CaptureFixtur
     assert "inner words" in capsys.readouterr().err
 
 
-def test_the_functions_a_script_calls_are_offered():
-    script = (ROOT / "ui" / "assets" / "train.js").read_text(encoding="utf-8")
-    for name in (
-        "open_page",
-        "look",
-        "status",
-        "start",
-        "stop",
-        "resume",
-        "read_preset",
-        "save_preset",
-        "texts",
-    ):
-        assert callable(getattr(train.TrainPage, name))
-        assert f"server.{name}(" in script or name in ("start", "stop", "resume")
+def test_the_scripts_call_what_is_offered_and_nothing_else(page: TrainPage):
+    script = "\n".join((ROOT / "ui" / "assets" / name).read_text(encoding="utf-8") for name in train.SCRIPTS)
+    called = set(re.findall(r"server\.(\w+)\(", script)) | set(re.findall(r'\bask\("(\w+)"', script))
+    called |= {"start", "stop", "resume"}  # by the names of their buttons
+    called |= set(re.findall(r"\b(\w+): \$\(\"#btn-", script)) & {
+        "sample_now",
+        "save_now",
+        "pause",
+        "stop_now",
+    }
+    offered = {method.__name__ for method in train.methods_of(page)}
+    assert called == offered

@@ -1,4 +1,5 @@
-// The Train page: presets, the card of what was found, start, stop, resume, and the dialogs.
+// The Train page: the card of what was found, start, stop, resume, and the dialogs. The other train-*.js files
+// follow it in the same scope.
 // `element`, `props`, `server` and `trigger` come from the page; makeForm from form.js.
 const schema = JSON.parse(props.schema);
 const words = JSON.parse(props.texts);
@@ -26,6 +27,7 @@ let undo = null;
 
 const form = makeForm($(".at-form"), schema, text, (values) => {
   props.value = values;
+  planIsOld();
   clearTimeout(lookTimer);
   lookTimer = setTimeout(look, 150);
 });
@@ -123,6 +125,7 @@ function drawProblems(problems) {
 
 // ---- start, stop, resume ----------------------------------------------------------------------
 const buttons = { start: $("#btn-start"), stop: $("#btn-stop"), resume: $("#btn-resume") };
+let afterState = () => {}; // train-run.js adds the buttons of a run that is at work
 
 function drawState(state) {
   run = state.run;
@@ -142,6 +145,7 @@ function drawState(state) {
     bar.value = state.step;
   }
   line.querySelector("a").hidden = !run;
+  afterState(state);
 }
 
 async function status() {
@@ -155,7 +159,7 @@ async function status() {
   }
 }
 
-async function act(name) {
+async function act(name, more = {}) {
   if (busy) return;
   busy = true;
   for (const button of Object.values(buttons)) button.disabled = true;
@@ -164,7 +168,8 @@ async function act(name) {
   clearTimeout(lookTimer); // what Start finds is drawn below
   asked++;
   try {
-    const reply = await server[name]({ values: form.values(), run, preset });
+    const reply = await server[name]({ values: form.values(), run, preset, ...more });
+    if (reply.ask) askOtherPictures(reply.ask);
     if (name === "start") tried = reply.problems.length > 0;
     if (reply.problems.length) {
       drawProblems(reply.problems);
@@ -204,77 +209,6 @@ $(".at-status a").addEventListener("click", (event) => {
 });
 $("#btn-look").addEventListener("click", () => look(true));
 
-// ---- presets ----------------------------------------------------------------------------------
-const chooser = $("#preset-choice");
-
-function drawPresets() {
-  const groups = new Map();
-  for (const item of presets) groups.set(item.group, [...(groups.get(item.group) ?? []), item]);
-  chooser.replaceChildren(new Option(text("train.no_preset"), ""));
-  for (const [group, items] of groups) {
-    const box = document.createElement("optgroup");
-    box.label = group;
-    box.append(...items.map((item) => new Option(item.title, item.id)));
-    chooser.append(box);
-  }
-  chooser.value = presets.some((item) => item.id === preset) ? preset : "";
-  aboutPreset();
-}
-
-function aboutPreset() {
-  const chosen = presets.find((item) => item.id === chooser.value);
-  $(".at-preset-about").classList.toggle("at-problem", Boolean(chosen?.broken));
-  $(".at-preset-about").textContent = chosen?.about || text("train.preset_hint");
-  $("#btn-load-preset").disabled = !chosen || chosen.broken;
-}
-
-async function loadPreset() {
-  const reply = await server.read_preset({ id: chooser.value });
-  if (reply.problems.length) return toast(reply.problems.map((p) => p.what).join(" "), true);
-  undo = { values: form.values(), preset };
-  const kept = Object.fromEntries(Object.entries(undo.values).filter(([key]) => schema.own.includes(key)));
-  preset = chooser.value;
-  form.set({ ...reply.values, ...kept });
-  form.flush();
-  const n = Object.keys(reply.values).length;
-  toast(text("train.preset_loaded", { n, name: chooser.selectedOptions[0].textContent }), false, () => {
-    preset = undo.preset;
-    form.set(undo.values);
-    form.flush();
-    drawPresets();
-  });
-}
-
-chooser.addEventListener("change", aboutPreset);
-$("#btn-load-preset").addEventListener("click", loadPreset);
-
-const saver = $("#dlg-save");
-$("#btn-save-preset").addEventListener("click", () => {
-  saver.querySelector(".at-problem").hidden = true;
-  $("#btn-preset-replace").hidden = true;
-  saver.showModal();
-  saver.querySelector("input").focus();
-});
-saver.querySelector("form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const name = saver.querySelector("#preset-name").value.trim();
-  const about = saver.querySelector("#preset-about").value.trim();
-  const replace = event.submitter?.id === "btn-preset-replace";
-  const reply = await server.save_preset({ name, about, replace, values: form.values() });
-  $("#btn-preset-replace").hidden = !reply.taken;
-  if (reply.problems.length) {
-    const line = saver.querySelector(".at-problem");
-    line.hidden = false;
-    line.textContent = reply.problems.map((p) => [p.what, p.next].filter(Boolean).join(" ")).join(" ");
-    return;
-  }
-  saver.close();
-  presets = reply.presets;
-  preset = reply.id;
-  drawPresets();
-  toast(text("train.preset_saved", { name }));
-});
-
 // ---- dialogs, toast ---------------------------------------------------------------------------
 const reader = $("#dlg-text");
 
@@ -293,21 +227,51 @@ async function showText(kind) {
 
 $("#btn-toml").addEventListener("click", () => showText("toml"));
 $("#btn-command").addEventListener("click", () => showText("command"));
-reader.querySelector(".at-copy").addEventListener("click", async (event) => {
-  const pre = reader.querySelector("pre");
-  try {
-    await navigator.clipboard.writeText(pre.textContent);
-  } catch {
-    getSelection().selectAllChildren(pre);
-    document.execCommand("copy");
-  }
-  event.target.textContent = text("train.copied");
-  setTimeout(() => (event.target.textContent = text("train.copy")), 1500);
-});
-for (const dialog of [reader, saver]) {
+reader.querySelector(".at-copy").addEventListener("click", (event) => copyText(reader.querySelector("pre").textContent, event.target));
+for (const dialog of element.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog || event.target.closest(".at-close")) dialog.close();
   });
+}
+
+// Copies text, also where a page without HTTPS may not use the clipboard.
+async function copyText(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = node("textarea", "at-sr");
+    area.value = text;
+    (button.closest("dialog") ?? document.body).append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  const label = button.textContent;
+  button.textContent = words["train.copied"];
+  setTimeout(() => (button.textContent = label), 1500);
+}
+
+// Gives a text to the browser as a file.
+function download(name, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const said = (problems) => problems.map((p) => [p.what, p.why, p.next].filter(Boolean).map(capital).join(" ")).join("\n");
+
+// Asks the server; what it objects to is told and null comes back.
+async function ask(name, data) {
+  try {
+    const reply = await server[name](data);
+    if (!reply.problems?.length) return reply;
+    toast(said(reply.problems), true);
+  } catch {
+    toast(text("train.no_answer"), true);
+  }
+  return null;
 }
 
 let toastTimer = 0;
@@ -347,6 +311,7 @@ async function open() {
   props.value = shown;
   loaded = true;
   drawPresets();
+  form.base(state.base);
   look();
   status();
   if (run) trigger("follow", { run });

@@ -14,16 +14,21 @@ from backend.jobs.state import RunState, state
 from backend.settings import Settings, to_toml
 from backend.settings.secrets import environment_of, public_values
 from backend.system.paths import presets_root
-from ui.bind import command_line, settings_of, wire_values
-from ui.calls import callable_from_page, problem_dicts
+from ui.bind import Values, command_line, settings_of, wire_values
+from ui.calls import Call, callable_from_page, problem_dicts
 from ui.context import Context
 from ui.form import filled, settings_page
 from ui.found import Finder, card
 from ui.i18n import t
 from ui.live import build_live
+from ui.plan_calls import PlanCalls
+from ui.preset_calls import PresetCalls
 from ui.presets import PresetShelf
+from ui.resuming import accept_other_pictures, other_pictures
+from ui.run_calls import RunCalls
 
 FORM = "train"
+SCRIPTS = ("train.js", "train-presets.js", "train-import.js", "train-plan.js", "train-run.js")
 ESSENTIALS = (
     "training_method",
     "pretrained_model_name_or_path",
@@ -67,10 +72,18 @@ class TrainPage:
         return {
             "values": wire_values(values),
             "preset": preset,
+            "base": self._preset_values(preset),
             "presets": self.presets.listing(),
             "recent": drafts.recent(FORM),
             "run": run.id if run else None,
         }
+
+    def _preset_values(self, id: str) -> Values | None:
+        """What the form's preset says, so that the form can mark what was changed since."""
+        try:
+            return self.presets.read(id) if id else None
+        except InputError:
+            return None
 
     def look(self, data: dict[str, Any]) -> dict[str, Any]:
         """Keep the draft and tell what was found."""
@@ -114,14 +127,23 @@ class TrainPage:
         return {"run": run.id, "message": t("train.stop_note")}
 
     def resume(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Go on with a run that was stopped, failed or interrupted."""
+        """Go on with a run that was stopped, failed or interrupted.
+
+        When its pictures are others now, ``ask`` says which, and nothing is started until
+        ``other_pictures`` answers it.
+        """
         run = self._find(data.get("run"))
         if run is None:
             raise InputError(t("train.nothing_to_resume"))
         if state(run).state == "paused":
             control.send(run, "resume")
-        else:
-            process.start(run, resume=True)
+            return {"run": run.id, "message": t("train.resumed")}
+        changed = other_pictures(run)
+        if changed and not data.get("other_pictures"):
+            return {"ask": changed.as_dict()}
+        if changed:
+            accept_other_pictures(run)
+        process.start(run, resume=True)
         return {"run": run.id, "message": t("train.resumed")}
 
     def read_preset(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +195,7 @@ def describe(run: Run | None) -> dict[str, Any]:
         "total": now.total,
         "active": now.active,
         "can_stop": now.state in ("starting", "running", "paused"),
+        "can_tell": now.state == "running" and now.step > 0,
         "resumable": now.resumable or now.state == "paused",
     }
 
@@ -192,10 +215,9 @@ def _name(settings: Settings) -> str:
     return settings.saving.output_name or Path(folder).stem or "lora"
 
 
-def build(context: Context) -> None:
-    """Draw the page. The script in it calls the methods of :class:`TrainPage` by name."""
-    page = TrainPage(context)
-    methods = (
+def methods_of(page: TrainPage) -> tuple[Call, ...]:
+    """Everything that the page's scripts may call."""
+    return (
         page.open_page,
         page.look,
         page.status,
@@ -205,9 +227,17 @@ def build(context: Context) -> None:
         page.read_preset,
         page.save_preset,
         page.texts,
+        *PresetCalls(page.presets).methods(),
+        *PlanCalls(page.context, page.finder).methods(),
+        *RunCalls(page.context).methods(),
     )
-    calls = [callable_from_page(method) for method in methods]
-    form = settings_page(filled("train.html"), "train.js", ESSENTIALS, calls, "train", ("form.", "train."))
+
+
+def build(context: Context) -> None:
+    """Draw the page. The scripts in it call :func:`methods_of` by name."""
+    page = TrainPage(context)
+    calls = [callable_from_page(method) for method in methods_of(page)]
+    form = settings_page(filled("train.html"), SCRIPTS, ESSENTIALS, calls, "train", ("form.", "train."))
     shown = gr.Textbox("", visible=False, show_label=False)
     build_live().attach(shown)
     form.follow(_followed, outputs=[shown], show_progress="hidden", queue=False, api_visibility="private")
