@@ -74,7 +74,8 @@ def _file(path: str, kind: str, step: int) -> dict[str, Any]:
 def _facts(told: dict[str, Any]) -> list[list[str]]:
     """Pairs of a name and what is known, the important ones first."""
     names = [*(name for name in _FIRST if name in told), *(name for name in told if name not in _FIRST)]
-    return [[name, text] for name in names if name not in _APART and (text := _text(told[name]))]
+    rows = [[name, _text(told[name])] for name in names if name not in _APART]
+    return [row for row in rows if row[1] not in ("", "0")]
 
 
 def _text(value: Any) -> str:

@@ -56,7 +56,7 @@ function curves(lines) {
 function table(title, rows, names, same) {
   if (!rows.length) return make("section", "", make("h3", "", title), make("p", "at-quietly", same));
   const cell = (value) => make("td", value === null ? "at-default" : "", value === null ? say("default") : value);
-  const body = make("tbody", "", ...rows.map(([key, first, second]) => make("tr", "", make("th", "", key), cell(first), cell(second))));
+  const body = make("tbody", "", ...rows.map(([key, first, second]) => make("tr", "", make("th", "", words["runs.fact." + key] ?? key), cell(first), cell(second))));
   const head = make("thead", "", make("tr", "", make("th"), ...names.map((name) => make("th", "", name))));
   return make("section", "", make("h3", "", title), make("div", "at-scroll", make("table", "", head, body)));
 }

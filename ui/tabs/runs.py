@@ -120,7 +120,7 @@ class RunsPage:
         first, second = (self._run({"run": data.get(which)}) for which in ("first", "second"))
         found = comparison.compare(first, second)
         return {
-            "names": [first.name, second.name],
+            "names": _names(first, second),
             "settings": [[row.key, _plain(row.first), _plain(row.second)] for row in found.settings],
             "data": [[row.key, _plain(row.first), _plain(row.second)] for row in found.data],
             "curves": [_curve(curve) for curve in found.curves],
@@ -163,6 +163,11 @@ def facts(run: Run) -> dict[str, Any]:
         "progress": f"{now.step:,} / {now.total:,}" if now.total else "",
         "resumable": now.resumable,
     }
+
+
+def _names(first: Run, second: Run) -> list[str]:
+    """How to call two runs: by their names, or by their folders when those are the same."""
+    return [first.name, second.name] if first.name != second.name else [first.id, second.id]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
