@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from backend.settings import sections, sections_sd3, sections_whole
+from backend.settings import sections, sections_sd3, sections_sharding, sections_small, sections_whole
 from backend.settings.methods import NETWORK
 from backend.settings.option import OptionInfo, ResumeEffect, Section, info_of
 
@@ -23,6 +23,8 @@ SECTIONS: Mapping[str, type[Section]] = {
     "caching": sections.CachingSettings,
     "network": sections.NetworkSettings,
     "whole": sections_whole.WholeSettings,
+    "word": sections_small.WordSettings,
+    "guide": sections_small.GuideSettings,
     "optimizer": sections.OptimizerSettings,
     "schedule": sections.ScheduleSettings,
     "loss": sections.LossSettings,
@@ -34,6 +36,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "tracking": sections.TrackingSettings,
     "hub": sections.HubSettings,
     "launch": sections.LaunchSettings,
+    "sharding": sections_sharding.ShardingSettings,
 }
 """Section name -> its model, in the order of form, file and reference."""
 

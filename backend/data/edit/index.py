@@ -61,6 +61,8 @@ class Source:
     """Picture -> caption, where captions do not stand in files beside the pictures; these are shown only."""
     told_by: str = ""
     """Name of the file that they stand in."""
+    exact: bool = False
+    """A picture's caption is the file of its name with ``extension``, and no other."""
 
 
 def version_of(data: bytes) -> str:
@@ -126,7 +128,7 @@ class Index:
                 self._take(source, source.told, places)
                 continue
             for folder in [source.folder, *(_folders_inside(source.folder) if source.inside else ())]:
-                self._look(Source(folder, source.extension), places, stamps)
+                self._look(Source(folder, source.extension, exact=source.exact), places, stamps)
         changed = [path for path, stamp in stamps.items() if self._stamps.get(path, ()) != stamp]
         self._files = {path: file for path, file in self._files.items() if path in stamps}
         for path in changed:
@@ -176,10 +178,10 @@ class Index:
         number = self._numbers.setdefault(folder, len(self._numbers))
         for name in pictures:
             stem = name[: name.rindex(".")]
-            found = _find(folder / name, stem, extension, others)
+            found = None if source.exact else _find(folder / name, stem, extension, others)
             path = folder / (found or f"{stem}{extension}")
             places[f"{number}/{name}"] = _Place(f"{number}/{name}", folder / name, path)
-            stamps[path] = others[found] if found else None
+            stamps[path] = others.get(path.name)
 
 
 def _list(folder: Path) -> tuple[list[str], dict[str, Stamp]]:

@@ -1,7 +1,8 @@
 """An append-only record of edits, from which they are undone after any restart.
 
-One JSON object a line. ``do`` records hold the bytes of every file before and after; ``undo`` and
-``redo`` records name the ``do`` record that they belong to. A record is on the disk before the first
+One JSON object a line. ``do`` records hold the bytes of every file before and after, ``more`` records
+those of further files of an edit that is still going on; ``undo`` and ``redo`` records name the ``do``
+record that they belong to. A record is on the disk before the first
 file is touched. Several processes may append to one journal under a common lock.
 """
 
@@ -41,7 +42,8 @@ class _Known:
     time: float
     title: str
     files: int
-    start: int
+    parts: list[int]
+    """Where its records begin: the ``do``, then each ``more``."""
     state: Literal["done", "undone"] = "done"
 
 
@@ -74,6 +76,14 @@ class Journal:
         self._append({"kind": "do", "id": id, "title": title, "files": files})
         return id
 
+    def extend(self, id: int, changes: Iterable[FileChange]) -> bool:
+        """Record more files of an edit; False when it was undone or is not known. Raises OSError."""
+        known = self._known.get(id)
+        if known is None or known.state != "done":
+            return False
+        self._append({"kind": "more", "id": id, "files": [_as_dict(change) for change in changes]})
+        return True
+
     def mark(self, kind: Literal["undo", "redo"], id: int) -> None:
         """Record that an edit is undone, or made again. Raises OSError."""
         self._append({"kind": kind, "id": id})
@@ -93,11 +103,15 @@ class Journal:
         return [_item(known) for known in sorted(shown, key=lambda known: -known.id)[:count]]
 
     def changes(self, id: int) -> tuple[FileChange, ...]:
-        """What an edit did. Raises OSError."""
+        """What an edit did, each file once. Raises OSError."""
+        found: dict[Path, FileChange] = {}
         with self.path.open("rb") as file:
-            file.seek(self._known[id].start)
-            record = json.loads(file.readline())
-        return tuple(_from_dict(entry) for entry in record["files"])
+            for start in self._known[id].parts:
+                file.seek(start)
+                for change in map(_from_dict, json.loads(file.readline())["files"]):
+                    first = found.get(change.path, change)
+                    found[change.path] = FileChange(change.path, first.before, change.after)
+        return tuple(found.values())
 
     def _append(self, record: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,8 +140,11 @@ class Journal:
             kind, id = record["kind"], int(record["id"])
             if kind == "do":
                 title, files = str(record["title"]), len(record["files"])
-                self._known[id] = _Known(id, float(record["t"]), title, files, start)
+                self._known[id] = _Known(id, float(record["t"]), title, files, [start])
                 self._undone.clear()
+            elif kind == "more" and id in self._known:
+                self._known[id].files += len(record["files"])
+                self._known[id].parts.append(start)
             elif kind == "undo" and id in self._known:
                 self._known[id].state = "undone"
                 self._undone.append(id)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 from backend.data.edit import operations
 from backend.data.edit.files import replace_bytes, write_problem
@@ -40,6 +41,7 @@ from backend.filelock import exclusive
 from backend.system import paths
 
 Progress = Callable[[int, int], None]
+_T = TypeVar("_T")
 
 _FREQUENT = 100
 """Tags whose pairs are counted."""
@@ -62,7 +64,8 @@ class CaptionStore:
     """The captions of one folder of pictures, or of several.
 
     Folders directly inside a given one belong to it. ``caption_extension`` is how new caption files
-    end; by default as most in their folder do. ``journal`` is the file of edits; by default one
+    end; by default as most in their folder do. ``exact`` leaves folders inside out, and takes no file
+    of another ending or name for a picture's caption. ``journal`` is the file of edits; by default one
     under Atelier's home that belongs to these folders.
 
     Raises InputError when a folder cannot be listed.
@@ -74,10 +77,12 @@ class CaptionStore:
         *,
         caption_extension: str | None = None,
         separator: str = ",",
+        exact: bool = False,
         journal: Path | None = None,
     ) -> None:
         given = [folders] if isinstance(folders, Path) else list(folders)
-        self._set_up([Source(folder.expanduser().resolve(), caption_extension) for folder in given], journal)
+        places = [folder.expanduser().resolve() for folder in given]
+        self._set_up([Source(p, caption_extension, inside=not exact, exact=exact) for p in places], journal)
         self.separator = separator
 
     @classmethod
@@ -178,13 +183,16 @@ class CaptionStore:
             operations.title_of(name, values), tuple(changes.values()), len(looked_at) - len(changes)
         )
 
-    def apply(self, preview: Preview, progress: Progress | None = None) -> Applied:
+    def apply(
+        self, preview: Preview, progress: Progress | None = None, onto: int | None = None
+    ) -> Applied:
         """Make the changes of a preview. What changed since stays as it is and is a conflict.
 
-        ``progress`` is told how many files are written, and how many there are.
+        ``progress`` is told how many files are written, and how many there are. ``onto`` is an edit of
+        which these changes are a further part, so that one undo takes back all of it.
         """
         writes = [_Write(c.id, c.path, _encode(c.after), c.version) for c in preview.changes]
-        return self._apply(preview.title, writes, progress)
+        return self._apply(preview.title, writes, progress, onto)
 
     def undo(self) -> Applied | None:
         """Take back the newest edit; None when there is none. What changed since is left as it is."""
@@ -206,7 +214,14 @@ class CaptionStore:
             self._record(lambda: self._journal.mark("redo", item.id))
             return self._move(f"Redo: {item.title}", changes)
 
-    def _apply(self, title: str, writes: Sequence[_Write], progress: Progress | None = None) -> Applied:
+    def _apply(
+        self,
+        title: str,
+        writes: Sequence[_Write],
+        progress: Progress | None = None,
+        onto: int | None = None,
+    ) -> Applied:
+        edit = onto
         with self._alone():
             conflicts: list[Conflict] = []
             changes: list[FileChange] = []
@@ -218,12 +233,12 @@ class CaptionStore:
                     conflicts.append(self._conflict(write.path, write.data))
                 else:
                     changes.append(FileChange(write.path, before, write.data))
-            if changes:
-                self._record(lambda: self._journal.add(title, changes))
+            if changes and not (onto and self._record(lambda: self._journal.extend(onto, changes))):
+                edit = self._record(lambda: self._journal.add(title, changes))
             applied = self._move(title, changes, progress)
             same = [w.path for w in writes if w.path not in {c.path for c in changes}]
             written = applied.written if changes else tuple(self._captions(same)) if not conflicts else ()
-            return Applied(title, written, (*conflicts, *applied.conflicts), applied.failed)
+            return Applied(title, written, (*conflicts, *applied.conflicts), applied.failed, edit)
 
     def _move(self, title: str, changes: Iterable[FileChange], progress: Progress | None = None) -> Applied:
         """Bring files from ``before`` to ``after``; the journal knows of it already."""
@@ -265,10 +280,10 @@ class CaptionStore:
         owners = (self._index.owner(path) for path in files)
         return [self._index.caption(id) for id in owners if id]
 
-    def _record(self, write: Callable[[], object]) -> None:
+    def _record(self, write: Callable[[], _T]) -> _T:
         """Write into the journal. Raises RunFault; then no caption was touched."""
         try:
-            write()
+            return write()
         except OSError as error:
             raise RunFault(
                 f"the record of edits cannot be written ({(error.strerror or str(error)).lower()})",

@@ -164,6 +164,8 @@ class Applied:
     conflicts: tuple[Conflict, ...] = ()
     failed: tuple[Problem, ...] = ()
     """Files that could not be written; they hold what they held before."""
+    edit: int | None = None
+    """Number of the edit in the history; None when nothing was to be done."""
 
 
 @dataclass(frozen=True)

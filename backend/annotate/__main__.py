@@ -1,0 +1,111 @@
+"""``python -m backend.annotate JOB.json``: does one job on captions or tags, for a page that loads no model.
+
+``JOB.json`` is a job as :mod:`backend.annotate.jobs` describes it, or a run folder that holds one under the
+name ``annotate.json``. What it says goes to ``events.jsonl`` beside it, as records of
+``backend.jobs.events``: ``state``, ``note``, ``progress``, ``result`` with what came of it, or ``error``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from backend.errors import AtelierError, InputError, Problem, run_main
+from backend.jobs.events import EventLog
+
+JOB = "annotate.json"
+_EVERY = 0.2
+"""Seconds between two records of progress."""
+
+
+class _Progress:
+    """Progress as events, not too many of them."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._last < _EVERY:
+            return
+        self._last = now
+        self._log.emit("progress", phase="annotating", done=done, total=total, unit="pictures")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do the job; the exit code is that of its error, 0 without one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", type=Path, help="a job's JSON file, or a folder that holds annotate.json")
+    options = parser.parse_args(argv)
+    path: Path = options.job / JOB if options.job.is_dir() else options.job
+    job = _read(path)
+    log = EventLog(path.with_name("events.jsonl"))
+    # A job that is asked to end keeps what it has made.
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _do(job, log)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+        log.close()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({(error.strerror or str(error)).lower()})") from None
+    except ValueError as error:
+        raise InputError(f"{path.name} is not valid JSON", where=str(path), why=str(error)) from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path.name} holds no job", where=str(path), why="a table is needed")
+    return cast("dict[str, Any]", found)
+
+
+def _do(job: Mapping[str, Any], log: EventLog) -> int:
+    log.emit("state", state="running")
+    if job.get("download"):
+        # The page's processes keep to this machine unless a person asked for this very download.
+        os.environ["HF_HUB_OFFLINE"] = "0"
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        log.emit("note", text=text)
+
+    try:
+        from backend.annotate.jobs import run_job
+
+        found = run_job(job, _Progress(log), say)
+    except AtelierError as error:
+        print(f"error: {error.text()}", file=sys.stderr)
+        return _failed(log, [problem.as_dict() for problem in error.problems], error.exit_code)
+    except KeyboardInterrupt:
+        log.emit("state", state="stopped")
+        return 130
+    except Exception as error:
+        problem = Problem("something unexpected went wrong", why=repr(error), next="the log has the details")
+        _failed(log, [problem.as_dict()], 4)
+        raise
+    print(found.get("text", ""))
+    log.emit("result", path=found.get("output", ""), facts=found)
+    log.emit("state", state="stopped" if found.get("stopped") else "finished")
+    return 0
+
+
+def _failed(log: EventLog, problems: list[dict[str, str | None]], code: int) -> int:
+    log.emit("error", problems=problems)
+    log.emit("state", state="failed")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
