@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from backend.errors import InputError
+from backend.jobs import queue as waiting
 from backend.jobs.runs import create_run
 from backend.settings import Settings, declarations, optimizers
 from ui.calls import callable_from_page
@@ -93,6 +94,20 @@ def test_secrets_go_to_the_run_and_into_no_file(
         option["key"]: option for group in form_schema(ESSENTIALS)["groups"] for option in group["options"]
     }
     assert options["huggingface_token"]["secret"] and options["wandb_api_key"]["secret"]
+
+
+def test_a_training_can_wait_for_its_turn(page: TrainPage, pictures: Path, monkeypatch: pytest.MonkeyPatch):
+    wrong = page.queue({"values": {}})
+    assert wrong["problems"] and list(page.context.runs.iterdir()) == []
+    monkeypatch.setattr(page.finder, "look", lambda values, **_: SimpleNamespace(
+        problems=[], plan=None, settings=Settings.from_flat(values)
+    ))  # fmt: skip
+    values = {"train_data_dir": str(pictures), "network_dim": 3, "huggingface_token": "hf_1234567"}
+    assert "place 1" in page.queue({"values": values})["message"]
+    (id,) = waiting.read(page.context.runs).waiting
+    assert page.context.queue.secrets == {id: {"HF_TOKEN": "hf_1234567"}}
+    config = (page.context.runs / id / "config.toml").read_text(encoding="utf-8")
+    assert "network_dim = 3" in config and "hf_1234567" not in config
 
 
 def test_a_first_visit_begins_with_a_preset_and_a_later_one_with_the_draft(page: TrainPage):

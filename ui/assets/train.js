@@ -124,13 +124,15 @@ function drawProblems(problems) {
 }
 
 // ---- start, stop, resume ----------------------------------------------------------------------
-const buttons = { start: $("#btn-start"), stop: $("#btn-stop"), resume: $("#btn-resume") };
+const buttons = { start: $("#btn-start"), stop: $("#btn-stop"), resume: $("#btn-resume"), queue: $("#btn-queue") };
 let afterState = () => {}; // train-run.js adds the buttons of a run that is at work
 
 function drawState(state) {
   run = state.run;
   active = state.active;
   buttons.start.disabled = busy || state.active;
+  buttons.queue.disabled = busy;
+  buttons.queue.hidden = !state.active;
   buttons.stop.disabled = busy || !state.can_stop;
   buttons.resume.disabled = busy || !state.resumable;
   buttons.stop.hidden = !state.active;
@@ -170,7 +172,7 @@ async function act(name, more = {}) {
   try {
     const reply = await server[name]({ values: form.values(), run, preset, ...more });
     if (reply.ask) askOtherPictures(reply.ask);
-    if (name === "start") tried = reply.problems.length > 0;
+    if (name === "start" || name === "queue") tried = reply.problems.length > 0;
     if (reply.problems.length) {
       drawProblems(reply.problems);
       const keyed = reply.problems.find((problem) => problem.key && form.spec(problem.key));

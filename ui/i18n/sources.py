@@ -46,7 +46,6 @@ SPEAKERS = {
     "StorageFault",
     "ValueError",
     "ValueProblem",
-    "_adaptive",
     "_damaged",
     "_fault",
     "_file_problem",
@@ -206,9 +205,7 @@ def wanted() -> Mapping[str, str]:
 def missing() -> list[str]:
     """Templates that lack a translation into one language or more."""
     languages = [name for name in NAMES if name != DEFAULT]
-    return sorted(
-        text for text in wanted() if any(text not in messages.templates(name) for name in languages)
-    )
+    return sorted(text for text in wanted() if not all(messages.is_known(text, name) for name in languages))
 
 
 def unused() -> list[str]:

@@ -9,7 +9,8 @@ import gradio as gr
 
 from backend.errors import InputError, Problem
 from backend.jobs import control, process
-from backend.jobs.runs import Run, find_run, list_runs
+from backend.jobs import queue as waiting
+from backend.jobs.runs import Run, create_run, find_run, list_runs
 from backend.jobs.state import RunState, state
 from backend.settings import Settings, to_toml
 from backend.settings.secrets import environment_of, public_values
@@ -101,22 +102,38 @@ class TrainPage:
 
     def start(self, data: dict[str, Any]) -> dict[str, Any]:
         """Check everything, then make a run and start it. A second click finds the first one's run."""
+        settings, problems = self._checked(data)
+        if problems:
+            return {"problems": problems}
+        run = process.create_and_start(
+            self.context.runs, _name(settings), to_toml(settings), secrets=environment_of(settings)
+        )
+        return {"run": run.id, "message": t("train.started"), "recent": self.context.drafts.recent(FORM)}
+
+    def queue(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Check everything, then make a run that waits for its turn."""
+        settings, problems = self._checked(data)
+        if problems:
+            return {"problems": problems}
+        run = create_run(self.context.runs, _name(settings), to_toml(settings))
+        self.context.queue.secrets[run.id] = environment_of(settings)
+        waiting.add(self.context.runs, run.id)
+        place = len(waiting.read(self.context.runs).waiting)
+        return {"message": t("train.queued", place=place), "recent": self.context.drafts.recent(FORM)}
+
+    def _checked(self, data: dict[str, Any]) -> tuple[Settings, list[dict[str, str | None]]]:
+        """The form's settings, and what is wrong with them. When nothing is, its values are remembered."""
         values = data["values"]
         self.context.drafts.save(FORM, public_values(values), preset=data.get("preset") or "")
         found = self.finder.look(values, again=True, files=True)
         if found.problems:
-            return {"problems": problem_dicts(found.problems)}
-        settings = found.settings
-        if found.plan:
-            for dataset in found.plan.datasets:
-                for subset in dataset.subsets:
-                    self.context.allow(subset.image_dir)
-        run = process.create_and_start(
-            self.context.runs, _name(settings), to_toml(settings), secrets=environment_of(settings)
-        )
+            return found.settings, problem_dicts(found.problems)
+        for dataset in found.plan.datasets if found.plan else ():
+            for subset in dataset.subsets:
+                self.context.allow(subset.image_dir)
         recent = {key: str(values[key]) for key in _REMEMBERED if values.get(key)}
         self.context.drafts.remember(FORM, recent)
-        return {"run": run.id, "message": t("train.started"), "recent": self.context.drafts.recent(FORM)}
+        return found.settings, []
 
     def stop(self, data: dict[str, Any]) -> dict[str, Any]:
         """Ask the run to finish its step, save and end."""
@@ -222,6 +239,7 @@ def methods_of(page: TrainPage) -> tuple[Call, ...]:
         page.look,
         page.status,
         page.start,
+        page.queue,
         page.stop,
         page.resume,
         page.read_preset,
