@@ -1,4 +1,4 @@
-"""What the server knows about the pictures being made: one worker, one set of pictures at a time.
+"""What the server knows about the pictures being made: one worker, and what waits for it.
 
 It lives on the server, so a page that is reloaded finds everything again.
 """
@@ -9,25 +9,53 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from backend.errors import AtelierError, InputError, Problem
-from backend.generate.protocol import ENCODERS
+from backend.errors import AtelierError, Problem
 from backend.jobs.process import running_training
 from backend.jobs.worker import Worker
 from ui.context import Context
 from ui.i18n import t
 
 State = Literal["idle", "starting", "loading", "drawing", "stopping"]
+JobKind = Literal["pictures", "grid"]
 _COMMAND = [sys.executable, "-m", "backend.generate.worker"]
 _SILENCE = 120.0
 """Seconds without a sign of life after which the worker counts as hung; it gives one every 10."""
-_LOOK = 3.0
+_LOOK = 1.5
 """Seconds between two looks whether a training needs the memory."""
+_PING = 20.0
+"""Seconds that a worker without work has to say how much memory it holds."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One message to the worker."""
+
+    message: Mapping[str, Any]
+    caption: str = ""
+    """Of its pictures."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked for at once: passes that belong together, or a grid."""
+
+    orders: tuple[Order, ...]
+    title: str
+    total: int
+    """Pictures."""
+    kind: JobKind = "pictures"
+    grid: str = ""
+    """The grid's id."""
+    done: int = 0
+    """Pictures that were there before."""
+    seed: int | None = None
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
 
 
 @dataclass(frozen=True)
@@ -35,8 +63,12 @@ class Shot:
     """A finished picture."""
 
     path: Path
-    seed: int
+    seed: int | None
     caption: str
+    text: str = ""
+    """Its ``parameters``."""
+    place: tuple[int, ...] = ()
+    """Where it belongs: (picture, pass), or its place in a grid."""
 
 
 @dataclass
@@ -44,6 +76,10 @@ class View:
     """Everything a page shows, at one moment."""
 
     state: State = "idle"
+    job: str = ""
+    kind: JobKind = "pictures"
+    title: str = ""
+    grid: str = ""
     detail: str = ""
     """Name of the file being loaded."""
     step: int = 0
@@ -52,14 +88,21 @@ class View:
     """Pictures finished."""
     total: int = 0
     shots: list[Shot] = field(default_factory=list)
+    """In the order in which they were finished."""
     columns: int = 0
     """Pictures side by side that belong together; 0: as fits."""
+    preview: str = ""
+    """The picture being drawn, as a ``data:`` address."""
+    previews: int = 0
+    """How many previews there were, to tell them apart."""
     notes: list[str] = field(default_factory=list)
     problems: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     stopped: bool = False
     seed: int | None = None
     """Seed of the first picture."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Bytes: ``process`` and, with a card, ``device``; empty when no worker holds any."""
 
     @property
     def busy(self) -> bool:
@@ -67,7 +110,7 @@ class View:
 
 
 class Studio:
-    """Asks the generation worker for pictures and keeps what it says."""
+    """Asks the generation worker for pictures, one job after the other, and keeps what it says."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -75,40 +118,43 @@ class Studio:
             _COMMAND, context.home / ".atelier" / "generate.log", t("gen.worker_name"), timeout=_SILENCE
         )
         self._view = View()
+        self._job = Job((), "", 0)
+        self._waiting: list[Job] = []
         self._lock = threading.Lock()
         self._keeper: threading.Thread | None = None
+
+    # -- asking ----------------------------------------------------------------
 
     def view(self) -> View:
         """A copy of what is known now."""
         with self._lock:
             return deepcopy(self._view)
 
-    def start(self, wanted: Mapping[str, Any]) -> None:
-        """Begin to draw; returns at once.
-
-        Args:
-            wanted: ``model``, ``vae``, ``lora`` (paths or ''), ``strength``, ``compare``, and under
-                ``request`` what the worker's requests take.
-
-        Raises:
-            InputError: something is missing or contradictory, or pictures are being made already.
-        """
-        orders = self._orders(wanted)
+    def waiting(self) -> list[Job]:
+        """What comes next, in order."""
         with self._lock:
-            if self._view.busy:
-                raise InputError(t("gen.busy"), next=t("gen.busy_next"))
-            count = int(wanted["request"]["count"])
-            self._view = View(
-                state="starting",
-                total=count * len(orders),
-                columns=2 if len(orders) == 2 else 0,
-                seed=orders[0][1]["request"]["seed"],
-            )
-        threading.Thread(target=self._work, args=(orders,), name="studio", daemon=True).start()
+            return list(self._waiting)
+
+    def add(self, job: Job) -> None:
+        """Draw a job as soon as those before it are finished; returns at once."""
+        with self._lock:
+            self._waiting.append(job)
+            idle = not self._view.busy
+            if idle:
+                self._begin(self._waiting.pop(0))
+        if idle:
+            threading.Thread(target=self._work, name="studio", daemon=True).start()
         self._watch()
 
+    def cancel(self, job: str) -> bool:
+        """Take a waiting job away. False when it does not wait any more."""
+        with self._lock:
+            before = len(self._waiting)
+            self._waiting = [item for item in self._waiting if item.id != job]
+            return len(self._waiting) < before
+
     def stop(self) -> None:
-        """End what is being drawn, within one step."""
+        """End what is being drawn, in the middle of a step. What waits is drawn next."""
         with self._lock:
             if self._view.busy:
                 self._view.state = "stopping"
@@ -119,63 +165,81 @@ class Studio:
         if self.view().busy or not self.worker.running:
             return False
         self.worker.stop()
+        with self._lock:
+            self._view.memory = {}
         return True
-
-    def _tell_stop(self) -> None:
-        self.worker.tell({"id": "stop", "op": "stop"})
 
     def training(self) -> str | None:
         """The name of the training that is running, if any."""
         run = running_training(self.context.runs)
         return run.name if run else None
 
-    def _orders(self, wanted: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        """(caption, message) of each pass: one, or without and with the LoRA."""
-        if not wanted.get("model"):
-            raise InputError(Problem(t("gen.no_model"), next=t("gen.no_model_next"), key="model"))
-        lora, strength = str(wanted.get("lora") or ""), float(wanted.get("strength") or 0.0)
-        if wanted.get("compare") and not lora:
-            raise InputError(Problem(t("gen.no_lora"), next=t("gen.no_lora_next"), key="lora"))
-        request = dict(wanted["request"])
-        if request.get("seed") is None or request["seed"] < 0:
-            request["seed"] = secrets.randbelow(2**32)
-        out = self.context.home / "outputs" / time.strftime("%Y-%m-%d")
-        own = {key: wanted[key] for key in ("vae", *ENCODERS) if wanted.get(key)}
-        files = {"model": wanted["model"], "vae": None, **own, "out": str(out)}
-        without, loras = t("gen.without"), [{"path": lora, "strength": strength}] if lora else []
-        with_it = t("gen.with", name=Path(lora).stem, strength=f"{strength:g}") if lora else ""
-        passes = [(without, []), (with_it, loras)] if wanted.get("compare") else [(with_it, loras)]
-        return [
-            (
-                caption,
-                {"op": "generate", "id": secrets.token_hex(6), **files, "loras": chosen, "request": request},
-            )
-            for caption, chosen in passes
-        ]
-
-    def _work(self, orders: list[tuple[str, dict[str, Any]]]) -> None:
-        began = time.monotonic()
-        try:
-            for turn, (caption, message) in enumerate(orders):
-                if not self._ask(message, caption, turn, len(orders)):
-                    break
-        except AtelierError as error:
-            self._fail([problem.as_dict() for problem in error.problems])
-        except Exception as error:
-            self._fail([Problem(t("app.fault", error=repr(error)), next=t("app.fault_next")).as_dict()])
+    def measure(self) -> None:
+        """Ask an idle worker how much memory it holds; a busy one says so by itself."""
         with self._lock:
-            self._view.seconds = time.monotonic() - began
-            self._view.stopped |= self._view.state == "stopping"
-            self._view.state = "idle"
+            if self._view.busy:
+                return
+            if not self.worker.running:
+                self._view.memory = {}
+                return
+            try:
+                for event in self.worker.request({"id": secrets.token_hex(6), "op": "ping"}, timeout=_PING):
+                    if event["type"] == "pong":
+                        self._view.memory = {**event.get("memory", {}), "model": event.get("model")}
+            except AtelierError:
+                self._view.memory = {}
 
-    def _ask(self, message: dict[str, Any], caption: str, turn: int, turns: int) -> bool:
-        """One pass. False when there is no point in going on."""
+    # -- drawing ---------------------------------------------------------------
+
+    def _tell_stop(self) -> None:
+        self.worker.tell({"id": "stop", "op": "stop"})
+
+    def _begin(self, job: Job) -> None:
+        """Show a job as the one at work. The lock is held."""
+        self._job = job
+        self._view = View(
+            state="starting",
+            job=job.id,
+            kind=job.kind,
+            title=job.title,
+            grid=job.grid,
+            total=job.total,
+            done=job.done,
+            columns=len(job.orders) if len(job.orders) > 1 else 0,
+            seed=job.seed,
+            memory=self._view.memory,
+        )
+
+    def _work(self) -> None:
+        """Draw until nothing waits."""
+        while True:
+            began = time.monotonic()
+            try:
+                for turn, order in enumerate(self._job.orders):
+                    if not self._ask(order, turn):
+                        break
+            except AtelierError as error:
+                self._fail(error.problems)
+            except Exception as error:
+                self._fail([Problem(t("app.fault", error=repr(error)), next=t("app.fault_next"))])
+            with self._lock:
+                view = self._view
+                view.seconds = time.monotonic() - began
+                view.stopped |= view.state == "stopping"
+                view.state, view.preview = "idle", ""
+                if not self._waiting:
+                    return
+                self._begin(self._waiting.pop(0))
+
+    def _ask(self, order: Order, turn: int) -> bool:
+        """One message. False when there is no point in going on."""
+        message = {**order.message, "id": secrets.token_hex(6)}
         stopping = False
         for event in self.worker.request(message):
             if event.get("id") != message["id"]:
                 continue
             with self._lock:
-                self._take(event, caption, turn, turns)
+                self._take(event, order.caption, turn)
                 stopping = self._view.state == "stopping"
             if event["type"] == "error" or event.get("stopped"):
                 return False
@@ -184,7 +248,7 @@ class Studio:
                 self._tell_stop()
         return not stopping
 
-    def _take(self, event: dict[str, Any], caption: str, turn: int, turns: int) -> None:
+    def _take(self, event: dict[str, Any], caption: str, turn: int) -> None:
         view = self._view
         match event["type"]:
             case "loading":
@@ -193,12 +257,12 @@ class Studio:
             case "progress":
                 view.step, view.steps = event["step"], event["total"]
                 self._set_state("drawing")
+            case "preview":
+                view.preview, view.previews = event["image"], view.previews + 1
             case "picture":
-                shot = Shot(Path(event["path"]), event["seed"], caption)
-                # Pictures of one seed stand side by side.
-                view.shots.insert(event["index"] * (turn + 1) + turn if turns > 1 else len(view.shots), shot)
-                view.done += 1
-                view.step = 0
+                self._shot(event, caption, (event["index"], turn))
+            case "cell":
+                self._cell(event)
             case "note" if event["text"] not in view.notes:
                 view.notes.append(event["text"])
             case "error":
@@ -207,14 +271,31 @@ class Studio:
                 view.stopped = bool(event.get("stopped"))
             case _:
                 pass
+        if event.get("memory"):
+            view.memory = {**event["memory"], "model": self._job.orders[turn].message.get("model")}
+
+    def _cell(self, event: dict[str, Any]) -> None:
+        """A cell of a grid: its picture, or why there is none."""
+        if event.get("path"):
+            self._shot(event, str(event["label"]), tuple(event["place"]))
+        problems = event.get("problems") or []
+        self._view.problems += [problem for problem in problems if problem not in self._view.problems]
+
+    def _shot(self, event: dict[str, Any], caption: str, place: tuple[int, ...]) -> None:
+        text = str(event.get("parameters", ""))
+        self._view.shots.append(Shot(Path(event["path"]), event.get("seed"), caption, text, place))
+        self._view.done += 1
+        self._view.step, self._view.preview = 0, ""
 
     def _set_state(self, state: State) -> None:
         if self._view.state != "stopping":
             self._view.state = state
 
-    def _fail(self, problems: list[dict[str, Any]]) -> None:
+    def _fail(self, problems: Sequence[Problem]) -> None:
         with self._lock:
-            self._view.problems = problems
+            self._view.problems = [problem.as_dict() for problem in problems]
+
+    # -- making room -----------------------------------------------------------
 
     def _watch(self) -> None:
         """Look, as long as the worker lives, whether a training needs the memory."""
@@ -223,9 +304,24 @@ class Studio:
             self._keeper.start()
 
     def _keep(self) -> None:
+        before = self.training()
         while True:
             time.sleep(_LOOK)
             if not self.worker.running and not self.view().busy:
                 return
-            if self.training():
+            training = self.training()
+            if training and training != before:
+                self._leave_grid(training)
+            if training:
                 self.release()
+            before = training
+
+    def _leave_grid(self, training: str) -> None:
+        """Let a grid wait for the training that began; its finished cells stay."""
+        with self._lock:
+            grid = self._view.busy and self._view.kind == "grid"
+            if grid:
+                self._view.notes.append(t("gen.grid_left", name=training))
+            self._waiting = [job for job in self._waiting if job.kind != "grid"]
+        if grid:
+            self.stop()

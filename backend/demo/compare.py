@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,12 +42,15 @@ def draw_pairs(
     :raises InputError: when a file cannot be read, or the LoRA is for another family.
     """
     from backend.generate.engine import draw
-    from backend.generate.warm import LoraChoice, Warm
+    from backend.generate.request import LoraUse
+    from backend.generate.warm import Warm
 
-    warm, drawn = Warm(), list[Image.Image]()
+    drawn = list[Image.Image]()
+    model, attachments = Warm().use(model_path, lambda **_: None)
     for strength in (0.0, 1.0):
-        model = warm.use(model_path, None, [LoraChoice(lora_path, strength)], lambda **_: None)
-        for picture in draw(model, requests):
+        loras = (LoraUse(str(lora_path), strength),)
+        wanted = [replace(request, loras=loras) for request in requests]
+        for picture in draw(model, wanted, attachments=attachments):
             drawn.append(picture.image)
             on_picture(len(drawn), 2 * len(requests))
     halves = zip(drawn[: len(requests)], drawn[len(requests) :], strict=True)

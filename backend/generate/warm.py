@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
 
-from backend import families, networks
-from backend.errors import InputError
+from backend import families
 from backend.families.base import DiffusionModel
 from backend.families.options import LoadOptions
-from backend.networks.base import Network
+from backend.generate.attachments import Attachments, FileKey
 
 Say = Callable[..., None]
 """Told what is being loaded (``what``, ``path``) or noted (``note``)."""
 
 
-@dataclass(frozen=True)
-class LoraChoice:
-    """A network file and how strongly it acts; 0 is as if it were not there."""
-
-    path: Path
-    strength: float = 1.0
-
-
-@dataclass(frozen=True)
-class _FileKey:
-    """A file as it is now: a changed one counts as another."""
-
-    path: Path
-    changed: int
-    size: int
-
-
 class Warm:
-    """At most one base model with its networks, loaded when first needed.
+    """At most one base model with what is put to it, loaded when first needed.
 
-    Another base or VAE loads anew. Another network, or another strength, leaves the base where it
-    is: networks only hook themselves into its modules.
+    Another base loads anew. Another network, another strength, another VAE leave it where it is:
+    they are put to it by its :class:`Attachments`.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or best_device()
         self.model: DiffusionModel | None = None
-        self._base: tuple[_FileKey, _FileKey | None, tuple[_FileKey, ...]] | None = None
-        self._networks: dict[_FileKey, Network] = {}
+        self.attachments: Attachments | None = None
+        """Of the model that is loaded."""
+        self._base: tuple[FileKey, tuple[FileKey, ...]] | None = None
 
     @property
     def path(self) -> Path | None:
@@ -57,65 +38,35 @@ class Warm:
         return self._base[0].path if self._base else None
 
     def use(
-        self,
-        base: Path,
-        vae: Path | None,
-        loras: Sequence[LoraChoice],
-        say: Say,
-        encoders: Mapping[str, Path] | None = None,
-    ) -> DiffusionModel:
-        """The model of ``base`` with ``loras`` attached in order.
+        self, base: Path, say: Say, encoders: Mapping[str, Path] | None = None
+    ) -> tuple[DiffusionModel, Attachments]:
+        """The model of ``base``, and what puts networks to it.
 
         ``encoders``: files of text encoders that are not in it, by their names in ``LoadOptions``.
 
-        Raises InputError when a file is missing, damaged or for another family. Whatever was loaded
-        before stays usable then.
+        Raises InputError when a file is missing, damaged or for another family. When it is missing,
+        whatever was loaded before stays.
         """
         encoders = encoders or {}
-        files = tuple(_key(path, key) for key, path in sorted(encoders.items()))
-        wanted = _key(base, "base model"), _key(vae, "VAE") if vae else None, files
-        keys = [(_key(lora.path, "LoRA"), lora.strength) for lora in loras]
-        if wanted != self._base or self.model is None:
+        files = tuple(FileKey.of(path, key) for key, path in sorted(encoders.items()))
+        wanted = FileKey.of(base, "base model"), files
+        if wanted != self._base or self.model is None or self.attachments is None:
             self.unload()
             say(what="model", path=base.name)
             own = LoadOptions(encoders.get("clip_l"), encoders.get("clip_g"), encoders.get("t5xxl"))
-            self.model = families.load(base, dtype=self._dtype(), device=self.device, vae=vae, options=own)
+            self.model = families.load(base, dtype=self._dtype(), device=self.device, options=own)
+            self.attachments = Attachments(self.model, say)
             self._base = wanted
             for note in self.model.notes:
                 say(note=note)
-        self._attach(self.model, keys, say)
-        return self.model
+        return self.model, self.attachments
 
     def unload(self) -> None:
         """Forget everything and give the memory back."""
-        self._networks.clear()
-        self.model = self._base = None
+        self.model = self.attachments = self._base = None
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _attach(self, model: DiffusionModel, wanted: list[tuple[_FileKey, float]], say: Say) -> None:
-        """Attach exactly the wanted networks; those that are there already are not read again."""
-        names = [key for key, _ in wanted]
-        ready = {key: self._networks.get(key) or self._read(model, key, say) for key in names}
-        if names != list(self._networks):
-            for network in self._networks.values():
-                network.detach()
-            self._networks = ready
-            for network in ready.values():
-                network.attach()
-        for key, network in ready.items():
-            network.strength = sum(strength for name, strength in wanted if name == key)
-
-    def _read(self, model: DiffusionModel, key: _FileKey, say: Say) -> Network:
-        say(what="lora", path=key.path.name)
-        modules = [*model.adapter_modules(), *model.further_modules()]
-        network = networks.from_weights(networks.read_lora(key.path)[0], modules)
-        module = cast("nn.Module", network)
-        module.to(device=self.device, dtype=self._dtype()).requires_grad_(False).eval()
-        if unused := list(getattr(network, "unused", ())):
-            say(note=f"{key.path.name}: {len(unused)} weights fit no module of this model ({unused[0]}, ...)")
-        return network
 
     def _dtype(self) -> torch.dtype:
         # Half precision is far slower than single on a processor.
@@ -137,15 +88,3 @@ def memory(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         facts["device"] = torch.cuda.memory_reserved(device)
     return facts
-
-
-def _key(path: Path, what: str) -> _FileKey:
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise InputError(
-            f"the {what} cannot be found: {path}",
-            why=error.strerror or str(error),
-            next="Choose a file that exists.",
-        ) from None
-    return _FileKey(path.resolve(), facts.st_mtime_ns, facts.st_size)

@@ -2,8 +2,9 @@
 
 One JSON object a line comes in, events go out, each with the request's ``id``:
 
-- ``generate`` (model, vae, clip_l, clip_g, t5xxl, loras, request, out): ``loading``, ``progress``,
-  ``note``, ``picture``, then ``done`` or ``error``.
+- ``generate`` (model, clip_l, clip_g, t5xxl, request, out, preview): ``loading``, ``progress``,
+  ``preview``, ``note``, ``picture``, then ``done`` or ``error``.
+- ``grid`` (folder, preview): draws what a grid still lacks; ``cell`` in place of ``picture``.
 - ``ping``: ``pong`` and ``done`` at once, also in the middle of a picture: busy, model, device, memory.
 - ``stop``: ``done`` at once; what was asked for before ends within one step, with ``done`` and ``stopped``.
 - ``unload``: gives the memory back, then ``done``. ``quit``: ends.
@@ -15,21 +16,27 @@ by itself when its input closes or the process that started it is gone.
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import json
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from backend.errors import InputError, Problem
 from backend.generate.protocol import Order, order_of
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from backend.generate import engine
+    from backend.generate.request import Request
     from backend.generate.warm import Warm
 
 Line = dict[str, Any]
@@ -53,6 +60,8 @@ class Worker:
         self._stopped: set[str] = set()
         self._ended = threading.Event()
         self._warm: Warm | None = None
+        self._serving: Any = None
+        """Id of the line that is being served."""
 
     def run(self) -> int:
         """Serve until the input ends or ``quit`` is asked for. Returns the exit code."""
@@ -106,7 +115,7 @@ class Worker:
         elif op == "quit":
             self._stop_all()
             self._queue.put(None)
-        elif op in ("generate", "unload"):
+        elif op in ("generate", "grid", "unload"):
             self._waiting.append(str(id_))
             self._queue.put(line)
         else:
@@ -126,11 +135,13 @@ class Worker:
     def _serve(self, line: Line) -> None:
         from backend.generate.faults import problems_of
 
-        id_ = line.get("id")
+        id_ = self._serving = line.get("id")
         try:
             with self._alive(id_):
                 if line["op"] == "unload":
                     self._unload(id_)
+                elif line["op"] == "grid":
+                    self._grid(id_, line)
                 else:
                     self._generate(id_, order_of(line))
         except Exception as error:
@@ -141,6 +152,7 @@ class Worker:
             self._stopped.discard(str(id_))
 
     def _generate(self, id_: Any, order: Order) -> None:
+        """Draw an order's pictures into its folder."""
         from backend.generate import engine
 
         began = time.perf_counter()
@@ -153,31 +165,72 @@ class Worker:
         except engine.Stopped:
             stopped = True
         seconds = round(time.perf_counter() - began, 3)
-        self._emit(id_, "done", stopped=stopped, pictures=paths, seconds=seconds)
+        self._emit(id_, "done", stopped=stopped, pictures=paths, seconds=seconds, **self._memory())
 
-    def _drawn(self, id_: Any, order: Order) -> Iterator[engine.Drawn]:
-        """Load what is needed, then the pictures as they are finished."""
+    def _grid(self, id_: Any, line: Mapping[str, Any]) -> None:
+        """Draw what a grid's folder still lacks."""
+        from backend.generate import engine, grid, grid_draw
+
+        began = time.perf_counter()
+        folder = grid.opened(Path(str(line.get("folder"))))
+        place = {"picture": len(folder.finished()), "pictures": len(folder.grid.places)}
+
+        def draw(model: Path, encoders: Mapping[str, Path], request: Request) -> engine.Drawn:
+            self._check_stop(id_)
+            order = Order(model, encoders, request, folder.path, bool(line.get("preview")))
+            return next(iter(self._drawn(id_, order, place)))
+
+        def on_cell(cell: grid_draw.Cell) -> None:
+            place["picture"] += 1
+            facts = {"label": cell.label, "parameters": cell.text, "seed": cell.seed}
+            problems = [problem.as_dict() for problem in cell.problems]
+            path = None if cell.path is None else str(cell.path)
+            self._emit(id_, "cell", place=list(cell.place), path=path, problems=problems, **facts)
+
+        try:
+            failed, stopped = grid_draw.draw_missing(folder, draw, parameters_of, on_cell), False
+        except engine.Stopped:
+            failed, stopped = [], True
+        seconds = round(time.perf_counter() - began, 3)
+        sheet = folder.path / grid.SHEET
+        facts = {"sheet": str(sheet) if sheet.is_file() else None, "failed": len(failed)}
+        self._emit(id_, "done", stopped=stopped, seconds=seconds, **facts, **self._memory())
+
+    def _drawn(
+        self, id_: Any, order: Order, within: Mapping[str, int] | None = None
+    ) -> Iterator[engine.Drawn]:
+        """Load what is needed, then the pictures as they are finished.
+
+        ``within``: how many pictures of a larger whole there are before these, and in all.
+        """
         from backend.generate import engine
-        from backend.generate.warm import LoraChoice
 
         assert self._warm is not None
-        loras = [LoraChoice(*lora) for lora in order.loras]
-        model = self._warm.use(
-            order.model, order.vae, loras, lambda **facts: self._say(id_, facts), order.encoders
-        )
+        model, attachments = self._warm.use(order.model, self._say, order.encoders)
         requests = engine.resolve(model, order.request)
         self._say_notes(id_, requests)
-        batch, total, done = order.request.batch, len(requests), 0
+        batch, done = order.request.batch, 0
+        before, total = (within["picture"], within["pictures"]) if within else (0, len(requests))
 
         def on_step(step: int, steps: int) -> None:
-            last = min(done + batch, total)
-            self._emit(id_, "progress", step=step, total=steps, picture=done + 1, last=last, pictures=total)
+            first = before + done + 1
+            last = min(before + done + batch, total)
+            self._emit(id_, "progress", step=step, total=steps, picture=first, last=last, pictures=total)
 
         for drawn in engine.draw(
-            model, requests, on_step=on_step, should_stop=lambda: self._should_stop(id_)
+            model,
+            requests,
+            on_step=on_step,
+            should_stop=lambda: self._should_stop(id_),
+            on_preview=(lambda images: self._preview(id_, images)) if order.preview else None,
+            attachments=attachments,
         ):
             done += 1
             yield drawn
+
+    def _preview(self, id_: Any, images: Sequence[Image.Image]) -> None:
+        """Show how far the pictures of a batch are, side by side."""
+        self._emit(id_, "preview", image=preview_address(images))
 
     def _check_stop(self, id_: Any) -> None:
         from backend.generate import engine
@@ -186,24 +239,26 @@ class Worker:
             raise engine.Stopped
 
     def _save(self, id_: Any, order: Order, drawn: engine.Drawn, index: int) -> str:
-        from backend.generate import pictures, prompts
+        from backend.generate import pictures
 
         request = drawn.request
-        loras = tuple(prompts.Lora(path.stem, strength) for path, strength in order.loras)
-        text = prompts.parameters_text(request, order.model.stem, loras)
-        name = f"{time.strftime('%H%M%S')}_{index + 1:02d}_{request.seed}.png"
-        path = str(pictures.save(drawn.image, order.out / name, text))
-        size = {"width": request.width, "height": request.height}
+        text = parameters_of(order.model, drawn)
+        name = f"{time.strftime('%H%M%S')}_{index + 1:02d}_{request.seed}"
+        path = str(pictures.save(drawn.image, order.out / f"{name}.png", text))
+        if drawn.first is not None:
+            pictures.save(drawn.first, order.out / f"{name}_first.png", text)
+        size = {"width": drawn.image.width, "height": drawn.image.height}
         self._emit(id_, "picture", path=path, index=index, seed=request.seed, parameters=text, **size)
         if drawn.fault:
             self._emit(id_, "note", text=drawn.fault, fault=True)
         return path
 
-    def _say(self, id_: Any, facts: Mapping[str, str]) -> None:
+    def _say(self, **facts: str) -> None:
+        """What is being loaded, or noted meanwhile, for the line that is being served."""
         if "note" in facts:
-            self._emit(id_, "note", text=facts["note"])
+            self._emit(self._serving, "note", text=facts["note"])
         else:
-            self._emit(id_, "loading", **facts)
+            self._emit(self._serving, "loading", **facts)
 
     def _say_notes(self, id_: Any, requests: Iterable[Any]) -> None:
         for note in dict.fromkeys(note for request in requests for note in request.notes):
@@ -238,12 +293,17 @@ class Worker:
     def _facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"busy": bool(self._waiting), "model": None, "device": None}
         if self._warm is not None:
-            from backend.generate.warm import memory
-
             path = self._warm.path
             facts |= {"model": path and str(path), "device": self._warm.device.type}
-            facts["memory"] = memory(self._warm.device)
-        return facts
+        return facts | self._memory()
+
+    def _memory(self) -> dict[str, Any]:
+        """Bytes in use, when what can tell them is loaded."""
+        if self._warm is None:
+            return {}
+        from backend.generate.warm import memory
+
+        return {"memory": memory(self._warm.device)}
 
     def _fail(self, id_: Any, problems: list[Problem]) -> None:
         self._emit(id_, "error", problems=[problem.as_dict() for problem in problems])
@@ -253,6 +313,26 @@ class Worker:
         with self._lock, suppress(BrokenPipeError, ValueError):
             self._out.write(line + "\n")
             self._out.flush()
+
+
+def parameters_of(model: Path, drawn: engine.Drawn) -> str:
+    """The text inside a finished picture's file."""
+    from backend.generate import parameters
+
+    return parameters.parameters_text(drawn.request, model.stem)
+
+
+def preview_address(images: Sequence[Image.Image]) -> str:
+    """Small pictures side by side as a ``data:`` address; they grow in the page, not here."""
+    from PIL import Image
+
+    width, height = images[0].size
+    whole = Image.new("RGB", (width * len(images), height))
+    for index, image in enumerate(images):
+        whole.paste(image, (index * width, 0))
+    data = io.BytesIO()
+    whole.save(data, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def private_stdout() -> TextIO:

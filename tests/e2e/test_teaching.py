@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,8 @@ from backend.demo.session import BUNDLED, demo_settings
 from backend.demo.world import Scene
 from backend.families.base import DiffusionModel
 from backend.generate.engine import draw
-from backend.generate.request import Request
-from backend.generate.warm import LoraChoice, Warm
+from backend.generate.request import LoraUse, Request
+from backend.generate.warm import Warm
 from backend.settings import to_toml
 
 pytestmark = pytest.mark.e2e
@@ -108,10 +108,11 @@ def train(folder: Path) -> Path:
 def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     lora = train(tmp_path_factory.mktemp("teaching"))
     torch.set_num_threads(1)
-    warm, drawn = Warm(), dict[float, list[Image.Image]]()
+    drawn = dict[float, list[Image.Image]]()
+    model, attachments = Warm().use(BUNDLED, lambda **_: None)
     for strength in (0.0, 0.5, 1.0):
-        model = warm.use(BUNDLED, None, [LoraChoice(lora, strength)], lambda **_: None)
-        drawn[strength] = [picture.image for picture in draw(model, requests())]
+        wanted = [replace(request, loras=(LoraUse(str(lora), strength),)) for request in requests()]
+        drawn[strength] = [picture.image for picture in draw(model, wanted, attachments=attachments)]
     return Lesson(lora, drawn)
 
 
@@ -139,10 +140,10 @@ def test_half_strength_lies_between(lesson: Lesson) -> None:
 
 def test_the_merged_checkpoint_draws_the_same_pictures(lesson: Lesson, tmp_path: Path) -> None:
     warm = Warm()
-    model = warm.use(BUNDLED, None, [], lambda **_: None)
+    model, _ = warm.use(BUNDLED, lambda **_: None)
     merged = merged_file(model, lesson.lora, tmp_path / "merged.safetensors")
     few = requests()[1::4]
-    again = [picture.image for picture in draw(warm.use(merged, None, [], lambda **_: None), few)]
+    again = [picture.image for picture in draw(warm.use(merged, lambda **_: None)[0], few)]
     wanted = lesson.pictures[1.0][1::4]
     assert max(distance(*pair) for pair in zip(again, wanted, strict=True)) < 1.0
     assert max(distance(*pair) for pair in zip(wanted, lesson.pictures[0.0][1::4], strict=True)) > 5.0

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import io
 import json
 import queue
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from backend import families, networks
 from backend.errors import InputError
-from backend.generate import pictures, warm
-from backend.generate.protocol import order_of
+from backend.generate import engine, pictures, warm
+from backend.generate import grid as grids
+from backend.generate.grid import Axis, planned
+from backend.generate.protocol import order_of, request_of
+from backend.generate.request import Guide, Hires, LoraUse, Request
 from backend.generate.worker import Worker
 from tests.generate.fake import FakeModel
 
@@ -58,15 +66,17 @@ class Client:
 
 
 class FakeNetwork(torch.nn.Module):
-    """Shifts the text projection's bias; counts how often it is attached."""
+    """Shifts the text projection's bias."""
 
     def __init__(self, modules) -> None:
         super().__init__()
         self.target = next(iter(modules)).module
-        self.strength, self.attached, self.unused = 1.0, 0, ()
+        self.strength, self.unused = 1.0, ()
+
+    def set_strengths(self, denoiser: float, text: float) -> None:
+        self.strength = denoiser
 
     def attach(self) -> None:
-        self.attached += 1
         self.hook = self.target.register_forward_hook(lambda _m, _i, out: out + 0.7 * self.strength)
 
     def detach(self) -> None:
@@ -107,28 +117,24 @@ def client(loads):
 
 
 def generate(files, id_="1", loras=(), model="base.safetensors", **request) -> dict:
-    wanted = {"prompt": "a cat", "seed": 3, "steps": 3, "width": 64, "height": 64, **request}
+    stack = [{"path": str(files / name), "strength": strength} for name, strength in loras]
+    wanted = {"prompt": "a cat", "seed": 3, "steps": 3, "width": 64, "height": 64, "loras": stack, **request}
     return {
         "id": id_,
         "op": "generate",
         "model": str(files / model),
-        "loras": [{"path": str(files / name), "strength": strength} for name, strength in loras],
         "request": wanted,
         "out": str(files / "out"),
     }
 
 
 def bytes_of(events) -> list[bytes]:
-    from pathlib import Path
-
-    from PIL import Image
-
     return [Image.open(Path(e["path"])).tobytes() for e in events if e["type"] == "picture"]
 
 
 def test_events_of_a_picture(client, files):
     events = client.ask(**generate(files, count=2))
-    assert [e["type"] for e in events] == [
+    assert [e["type"] for e in events if e["type"] != "alive"] == [
         "loading",
         *["progress"] * 3,
         "picture",
@@ -162,6 +168,24 @@ def test_the_model_stays_and_networks_come_and_go(client, files, loads):
     assert plain == zero == again
     assert len({*plain, *full, *half, *both}) == 4
     assert loads == ["base.safetensors", "lora.safetensors", "second.safetensors"]
+
+
+def test_previews_are_shown_while_it_draws_when_asked_for(client, files, monkeypatch):
+    monkeypatch.setattr(engine, "draw", functools.partial(engine.draw, preview_seconds=0.0))
+    line = generate(files, count=2, batch=2, steps=4)
+    shown = [event for event in client.ask(**line, preview=True) if event["type"] == "preview"]
+    assert shown and shown[0]["image"].startswith("data:image/png;base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(shown[-1]["image"].partition(",")[2])))
+    assert image.width == 2 * image.height, "both pictures of the batch, side by side"
+    assert not [event for event in client.ask(**generate(files, id_="2")) if event["type"] == "preview"]
+
+
+def test_the_picture_before_it_was_enlarged_is_kept_when_asked_for(client, files):
+    hires = {"scale": 2, "steps": 2, "save_first": True}
+    picture = next(e for e in client.ask(**generate(files, hires=hires)) if e["type"] == "picture")
+    path = Path(picture["path"])
+    assert (picture["width"], picture["height"]) == Image.open(path).size == (128, 128)
+    assert Image.open(path.with_stem(path.stem + "_first")).size == (64, 64)
 
 
 def test_another_base_loads_anew(client, files, loads):
@@ -263,8 +287,17 @@ def test_quit_ends(loads):
     [
         ({"model": ""}, "model"),
         ({"out": None}, "out"),
-        ({"loras": [{"path": ""}]}, "loras"),
-        ({"loras": "x"}, "loras"),
+        ({"request": {"loras": [{"path": ""}]}}, "loras"),
+        ({"request": {"loras": "x"}}, "loras"),
+        ({"request": {"loras": [{"path": "a", "strength": "much"}]}}, "loras"),
+        ({"request": {"loras": [{"path": "a", "colour": 1}]}}, "loras"),
+        ({"request": {"guides": [{"path": "a"}]}}, "guides"),
+        ({"request": {"hires": {"scale": 0.5}}}, "hires_scale"),
+        ({"request": {"hires": {"mode": "magic"}}}, "hires_mode"),
+        ({"request": {"hires": 2}}, "hires"),
+        ({"request": {"strength": 1.5}}, "strength"),
+        ({"request": {"vae_tile": 5}}, "vae_tile"),
+        ({"request": {"image": None}}, "image"),
         ({"request": {"count": 0}}, "count"),
         ({"request": {"scale": None}}, "scale"),
         ({"request": {"scale": float("inf")}}, "scale"),
@@ -280,9 +313,76 @@ def test_orders_are_checked(files, change, key):
 
 
 def test_orders_take_what_json_gives(files):
-    order = order_of({**generate(files), "vae": None, "request": {"width": 64.0, "seed": None, "scale": 3}})
+    hires = {"scale": 2, "mode": "image", "steps": 8.0}
+    order = order_of(
+        {**generate(files), "request": {"width": 64.0, "seed": None, "scale": 3, "hires": hires}}
+    )
     assert (order.request.width, order.request.seed, order.request.scale) == (64, None, 3)
     assert isinstance(order.request.width, int)
+    assert order.request.hires == Hires(2, "image", 8) and isinstance(order.request.hires.steps, int)
+
+
+def test_a_request_survives_json():
+    request = Request(
+        "a cat", loras=(LoraUse("l", 0.5, 0.1),), guides=(Guide("g", "i.png", 0.5, 0.8),), hires=Hires(1.5), seed=2**60
+    )  # fmt: skip
+    assert request_of(json.loads(json.dumps(request.as_dict()))) == request
+
+
+def grid_line(files, grid, id_="g") -> tuple[dict, grids.GridFolder]:
+    folder = grids.create(files / "grids", grid)
+    return {"id": id_, "op": "grid", "folder": str(folder.path)}, folder
+
+
+def test_a_grid_is_drawn_cell_by_cell_and_goes_on_where_it_was_left(client, files, loads):
+    axes = (Axis("strength", (0.0, 1.0)), Axis("seed", (3, 4)))
+    base = Request("a cat", width=64, height=64, steps=2, loras=(LoraUse(str(files / "lora.safetensors")),))
+    line, folder = grid_line(files, planned(str(files / "base.safetensors"), base, axes))
+    events = client.ask(**line)
+    cells = [event for event in events if event["type"] == "cell"]
+    assert [tuple(cell["place"]) for cell in cells] == folder.grid.places
+    assert [cell["label"] for cell in cells] == ["× 0, seed 3", "× 1, seed 3", "× 0, seed 4", "× 1, seed 4"]
+    assert (events[-1]["failed"], events[-1]["stopped"]) == (0, False) and folder.missing() == []
+    assert Path(events[-1]["sheet"]).is_file()
+    whole = {place: folder.picture(place).read_bytes() for place in folder.grid.places}
+    assert whole[0, 0] != whole[1, 0] and "Seed: 4" in pictures.parameters_of(folder.picture((1, 1)))
+    assert "<lora:lora:1>" in pictures.parameters_of(folder.picture((1, 1)))
+
+    folder.picture((1, 0)).unlink()
+    kept = folder.picture((0, 0)).stat().st_mtime_ns
+    again = client.ask(**line)
+    assert [cell["place"] for cell in again if cell["type"] == "cell"] == [[1, 0]]
+    assert folder.picture((1, 0)).read_bytes() == whole[1, 0], "drawn alone, a cell is the same"
+    assert folder.picture((0, 0)).stat().st_mtime_ns == kept
+    assert loads == ["base.safetensors", "lora.safetensors"]
+
+
+def test_a_stopped_grid_keeps_its_cells(client, files):
+    base = Request("a cat", width=512, height=512, steps=60)
+    line, folder = grid_line(
+        files, planned(str(files / "base.safetensors"), base, (Axis("seed", tuple(range(50))),))
+    )
+    client.send(**line)
+    client.until("g", "cell")
+    client.send(id="s", op="stop")
+    done = client.until("g", "done")[-1]
+    assert done["stopped"] and 1 <= len(folder.finished()) < 50
+
+
+def test_a_cell_that_fails_is_told_and_the_others_are_drawn(client, files, monkeypatch):
+    monkeypatch.setattr("backend.generate.grid._file_kind", lambda _files: "lora")
+    paths = tuple(str(files / name) for name in ("lora.safetensors", "second.safetensors"))
+    base = Request("a cat", width=64, height=64, steps=1, seed=1)
+    line, folder = grid_line(files, planned(str(files / "base.safetensors"), base, (Axis("file", paths),)))
+    (files / "lora.safetensors").unlink()
+    events = client.ask(**line)
+    bad, good = [event for event in events if event["type"] == "cell"]
+    assert bad["path"] is None and "lora.safetensors" in bad["problems"][0]["what"]
+    assert good["path"] and events[-1]["failed"] == 1 and folder.missing() == [(0,)]
+
+
+def test_a_grid_that_is_not_there_is_an_error(client, files):
+    assert "no grid" in client.ask(id="g", op="grid", folder=str(files / "gone"))[-1]["problems"][0]["what"]
 
 
 def test_memory_counts_the_process():

@@ -38,14 +38,20 @@ def worker(out):
 @pytest.fixture
 def order(golden_dir, out):
     def make(id_: str, loras=(), **request) -> dict:
-        wanted = {"prompt": "a cat", "width": 64, "height": 64, "steps": 2, "seed": 1, **request}
+        stack = [{"path": str(golden_dir / "in" / name), "strength": strength} for name, strength in loras]
+        wanted = {
+            "prompt": "a cat",
+            "width": 64,
+            "height": 64,
+            "steps": 2,
+            "seed": 1,
+            "loras": stack,
+            **request,
+        }
         return {
             "id": id_,
             "op": "generate",
             "model": str(golden_dir / "in" / "tiny_sd15_fp16.safetensors"),
-            "loras": [
-                {"path": str(golden_dir / "in" / name), "strength": strength} for name, strength in loras
-            ],
             "request": wanted,
             "out": str(out),
         }
