@@ -167,6 +167,14 @@ class DiffusionModel(ABC):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in -1..1, float32, of scaled ``latents``."""
 
+    def load_vae(self, path: Path) -> nn.Module:
+        """The VAE of a file, which may take the place of :attr:`vae` while pictures are drawn.
+
+        Raises:
+            InputError: it cannot be read, or is for another kind of model.
+        """
+        raise InputError("this family of models takes no VAE of its own file", where=str(path), key="vae")
+
     @abstractmethod
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Sizes | None = None

@@ -1,39 +1,34 @@
-"""From requests to pictures: guidance, noise, sampling, decoding.
+"""From requests to pictures: what is asked for is settled, attached, drawn, decoded and looked at.
 
 A picture depends on its request and the model alone. Its noise comes from a generator on the CPU
 that only it uses, so that batch size, position and device do not change it.
-
-Classifier-free guidance: Ho and Salimans 2022 (arXiv 2207.12598).
-Shapes: B pictures, C latent channels, h and w latent sides.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from backend.errors import InputError
 from backend.families.base import DiffusionModel
-from backend.generate import emphasis, samplers
+from backend.generate import pixels, prompts, samplers, sampling, text, vae, wildcards
+from backend.generate.modes import evaluating
+from backend.generate.preview import Preview
 from backend.generate.request import DEFAULT_SAMPLER, MIN_SIDE, Request, fitted, singles
+from backend.generate.watch import OnPreview, OnStep, ShouldStop, Stopped, Watch
 
-OnStep = Callable[[int, int], None]
-"""Called with (steps done, steps in all) of the pictures being drawn."""
-ShouldStop = Callable[[], bool]
+if TYPE_CHECKING:
+    from backend.generate.attachments import Attachments
 
-_HALF = (torch.float16, torch.bfloat16)
+__all__ = ["Drawn", "Stopped", "Watch", "draw", "evaluating", "generate", "resolve"]
 
-
-class Stopped(Exception):
-    """Drawing was interrupted on request."""
+_ATTACHED = ("loras", "embeddings", "vae", "guides")
+"""Fields that change the model, not the drawing."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,8 @@ class Drawn:
     image: Image.Image
     fault: str = ""
     """Why the picture is likely unusable (black, one colour), with the likely cause."""
+    first: Image.Image | None = None
+    """The picture before it was enlarged, where that was asked for."""
 
 
 def generate(
@@ -53,9 +50,11 @@ def generate(
     *,
     on_step: OnStep | None = None,
     should_stop: ShouldStop | None = None,
+    attachments: Attachments | None = None,
 ) -> list[Image.Image]:
     """The pictures of all requests in order. See :func:`draw`."""
-    return [drawn.image for drawn in draw(model, requests, on_step=on_step, should_stop=should_stop)]
+    drawn = draw(model, requests, on_step=on_step, should_stop=should_stop, attachments=attachments)
+    return [each.image for each in drawn]
 
 
 def draw(
@@ -64,43 +63,48 @@ def draw(
     *,
     on_step: OnStep | None = None,
     should_stop: ShouldStop | None = None,
+    on_preview: OnPreview | None = None,
+    preview_seconds: float = 1.0,
+    attachments: Attachments | None = None,
 ) -> Iterator[Drawn]:
     """Pictures as they are finished, each with what it was made from.
 
     ``model`` is used where it is, with whatever networks are attached; its training mode is left as
-    it was. Raises :class:`Stopped` within one step after ``should_stop`` returns True, and
-    InputError for a sampler that does not exist.
+    it was. ``attachments`` (of the same model) puts networks, embeddings, guides and another VAE to it as
+    requests ask; without it such a wish is left out, with a note. Raises :class:`Stopped` before the next
+    block of the denoiser after ``should_stop`` returns True, and InputError for what cannot be drawn.
     """
     pictures = [picture for request in requests for picture in resolve(model, request)]
-    for batch in _batches(pictures):
-        yield from _draw_batch(model, batch, on_step or _ignore, should_stop or _never)
+    if attachments is None:
+        pictures = [_left_out(picture) for picture in pictures]
+    for group in _neighbours(pictures, [_attached(picture) for picture in pictures]):
+        passing = attachments.use(group) if attachments else None
+        for batch in _batches(model, group):
+            watch = Watch(on_step, should_stop, on_preview, preview_seconds)
+            yield from _draw_batch(model, batch, watch, passing)
 
 
 def resolve(model: DiffusionModel, request: Request) -> list[Request]:
-    """One request a picture, as it will really be drawn: size, seed, steps, sampler, with notes."""
-    _refuse_undrawn(request)
+    """One request a picture, as it will really be drawn, with notes: size, seed, steps, sampler, wildcards
+    replaced, and networks taken out of the prompt."""
     name = samplers.canonical(request.sampler)
     if name is None:
         known = ", ".join(samplers.SAMPLERS)
         raise InputError(f"there is no sampler '{request.sampler}'", next=f"Choose one of: {known}.")
     sampler = samplers.for_flow(name) if model.prediction == "flow" else name
-    asked = replace(request, sampler=sampler)
+    asked = _sized(replace(request, sampler=sampler))
     ready = fitted(asked, model.default_resolution, max(model.scale_factor, model.side_multiple))
-    return singles(ready.noted(*_sampler_notes(name, sampler), *_cut_notes(model, ready)))
+    noted = ready.noted(*_sampler_notes(name, sampler))
+    found = [prompts.with_networks(one) for each in singles(noted) for one in wildcards.settled(each)]
+    return [one.noted(*_cut_notes(model, one)) for one in found]
 
 
-_UNDRAWN = (
-    *("negative_scale", "loras", "embeddings", "vae", "image", "mask", "hires", "vae_tile"),
-    *("variation_strength", "guides", "stated"),
-)
-"""Fields of a request that nothing here draws by yet."""
-
-
-def _refuse_undrawn(request: Request) -> None:
-    plain = Request()
-    for name in _UNDRAWN:
-        if getattr(request, name) != getattr(plain, name):
-            raise InputError(f"'{name}' cannot be drawn with yet", next="Leave it out.", key=name)
+def _sized(request: Request) -> Request:
+    """A request without a size has that of its picture."""
+    if not request.image or request.width or request.height:
+        return request
+    image = pixels.open_picture(request.image, "image")
+    return replace(request, width=image.width, height=image.height)
 
 
 def _sampler_notes(asked: str, used: str) -> list[str]:
@@ -110,79 +114,74 @@ def _sampler_notes(asked: str, used: str) -> list[str]:
     return [f"{samplers.SAMPLERS[asked].label} is for models of diffusion; a flow is drawn with Euler"]
 
 
-@torch.no_grad()
-def sample(
-    model: DiffusionModel,
-    pictures: Sequence[Request],
-    on_step: OnStep | None = None,
-    should_stop: ShouldStop | None = None,
-) -> Tensor:
-    """Scaled latents (B, C, h, w) float32 of resolved requests that differ in prompt and seed only."""
-    first = pictures[0]
-    device = _device(model)
-    with _evaluating(model), _autocast(model):
-        predict = _guided(model, pictures)
-        scheduler = _scheduler(model, first)
-        generators = [torch.Generator().manual_seed(picture.seed or 0) for picture in pictures]
-        latents = _noise(model, first, generators).to(device) * samplers.first_sigma(scheduler)
-        times = list(scheduler.timesteps)
-        for index, time in enumerate(times):
-            if should_stop and should_stop():
-                raise Stopped
-            output = predict(samplers.scaled(scheduler, latents, time), time)
-            latents = _step(scheduler, output, time, latents, generators)
-            if on_step:
-                on_step(math.ceil((index + 1) * first.steps / len(times)), first.steps)
-    return latents
+def _cut_notes(model: DiffusionModel, request: Request) -> list[str]:
+    limit = 75 if request.max_token_length is None else request.max_token_length
+    texts = {"prompt": request.prompt, "negative prompt": request.negative}
+    counts = {name: text.token_count(model, words) for name, words in texts.items()}
+    notes = (f"the {name} has {count} tokens, only the first {limit} are read" for name, count in
+             counts.items() if limit and count > limit)  # fmt: skip
+    return [note for note in notes if note not in request.notes]
 
 
-def _scheduler(model: DiffusionModel, request: Request) -> Any:
-    if model.prediction == "flow":
-        return samplers.build_flow(request.sampler, request.steps)
-    return samplers.build(request.sampler, model.alphas_cumprod(), model.prediction, request.steps)
+def _left_out(picture: Request) -> Request:
+    """The request without what cannot be put to a model here."""
+    plain = Request()
+    wanted = [name for name in _ATTACHED if getattr(picture, name) != getattr(plain, name)]
+    changes = {name: getattr(plain, name) for name in wanted}
+    return picture.noted(*(f"{name} cannot be used here and were left out" for name in wanted), **changes)
 
 
-def _step(scheduler: Any, output: Tensor, time: Tensor, latents: Tensor, generators: Any) -> Tensor:
-    noise = {"generator": generators} if samplers.takes_generator(scheduler) else {}
-    return scheduler.step(output, time, latents, return_dict=False, **noise)[0].float()
+def _attached(picture: Request) -> Request:
+    """What a request puts to the model, as a request of nothing else."""
+    return Request(lora_folder=picture.lora_folder, width=picture.width, height=picture.height,
+                   **{name: getattr(picture, name) for name in _ATTACHED})  # fmt: skip
 
 
-def _guided(model: DiffusionModel, pictures: Sequence[Request]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The model's prediction with guidance, as a function of latents and one timestep."""
-    first, size = pictures[0], len(pictures)
-    guided = first.scale > 1
-    texts = [picture.negative for picture in pictures] if guided else []
-    prompts = [*texts, *(picture.prompt for picture in pictures)]
-    device, dtype = _device(model), _dtype(model)
-    conditioning = emphasis.encode(model, prompts, first.max_token_length, first.clip_skip, device)
-
-    def predict(latents: Tensor, time: Tensor) -> Tensor:
-        doubled = torch.cat([latents, latents]) if guided else latents
-        timesteps = time.to(device).expand(len(doubled))
-        output = model.predict(doubled.to(dtype), timesteps, conditioning).float()
-        if not guided:
-            return output
-        without, wanted = output.split(size)
-        return without + first.scale * (wanted - without)
-
-    return predict
+def _neighbours(pictures: Sequence[Request], keys: Sequence[object]) -> Iterator[list[Request]]:
+    """Pictures that follow each other and have the same key."""
+    group: list[Request] = []
+    for index, picture in enumerate(pictures):
+        if group and keys[index] != keys[index - 1]:
+            yield group
+            group = []
+        group.append(picture)
+    if group:
+        yield group
 
 
-def _noise(model: DiffusionModel, request: Request, generators: list[torch.Generator]) -> Tensor:
-    assert request.width and request.height, "sizes are decided before sampling"
-    sides = request.height // model.scale_factor, request.width // model.scale_factor
-    shape = (1, model.latent_channels, *sides)
-    return torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+def _batches(model: DiffusionModel, pictures: Sequence[Request]) -> Iterator[list[Request]]:
+    """Neighbours that can share one pass, at most ``batch`` of them."""
+    sized = [replace(picture, max_token_length=_length(model, picture)) for picture in pictures]
+    for group in _neighbours(sized, [_shared(picture) for picture in sized]):
+        size = max(group[0].batch, 1)
+        yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def _length(model: DiffusionModel, picture: Request) -> int | None:
+    """The ``max_token_length`` of a picture where it is said to be as long as its texts."""
+    if picture.max_token_length != 0:
+        return picture.max_token_length
+    return max(text.tokens_needed(model, words) for words in (picture.prompt, picture.negative))
+
+
+def _shared(request: Request) -> tuple[Request, int]:
+    """What pictures of one pass have in common; so none depends on what is drawn beside it."""
+    pieces = max(len(text.parts(words)) for words in (request.prompt, request.negative))
+    return replace(request, prompt="", negative="", seed=0, variation_seed=0, notes=()), pieces
 
 
 def _draw_batch(
-    model: DiffusionModel, batch: list[Request], on_step: OnStep, should_stop: ShouldStop
+    model: DiffusionModel, batch: list[Request], watch: Watch, passing: sampling.Passing | None
 ) -> list[Drawn]:
-    latents = sample(model, batch, on_step, should_stop)
-    return [_finish(model, request, latents[i : i + 1]) for i, request in enumerate(batch)]
+    found = sampling.sample(model, batch, watch, passing)
+    firsts = found.first.split(1) if found.first is not None else [None] * len(batch)
+    rows = zip(batch, found.final.split(1), firsts, strict=True)
+    return [_finish(model, request, latents, first, watch) for request, latents, first in rows]
 
 
-def _finish(model: DiffusionModel, request: Request, latents: Tensor) -> Drawn:
+def _finish(
+    model: DiffusionModel, request: Request, latents: Tensor, first: Tensor | None, watch: Watch
+) -> Drawn:
     """Decode one picture and look whether it came out."""
     if not bool(torch.isfinite(latents).all()):
         fault = (
@@ -191,135 +190,24 @@ def _finish(model: DiffusionModel, request: Request, latents: Tensor) -> Drawn:
         )
         black = Image.new("RGB", (request.width or MIN_SIDE, request.height or MIN_SIDE))
         return Drawn(request, black, f"the picture is black because {fault}")
-    pixels, note = decode(model, latents)
-    image = to_image(pixels[0])
-    return Drawn(request.noted(note), image, constant_fault(image))
+    decoded, note = vae.decode(model, latents, request.vae_tile, watch.check)
+    preview = Preview.of(model)
+    if preview.is_fitted:
+        preview.learn(latents, decoded)
+    image = _kept_outside(request, pixels.to_image(decoded[0]))
+    before = None
+    if first is not None and request.hires and request.hires.save_first:
+        before = pixels.to_image(vae.decode(model, first, request.vae_tile, watch.check)[0][0])
+    return Drawn(request.noted(note), image, pixels.constant_fault(image), before)
 
 
-@torch.no_grad()
-def decode(model: DiffusionModel, latents: Tensor) -> tuple[Tensor, str]:
-    """Pixels (B, 3, H, W) in -1..1 of latents, and a note ('' when all went as usual).
-
-    The VAE is on the denoiser's device only meanwhile. When half precision overflows, the picture
-    is decoded once more in float32.
-    """
-    device = _device(model)
-    plain = torch.autocast(device.type, enabled=False)
-    with _moved(model.vae, device), evaluating([model.vae]), plain:
-        pixels = model.decode_latents(latents)
-        if bool(torch.isfinite(pixels).all()):
-            return pixels, ""
-        with _as_float32(model.vae):
-            pixels = model.decode_latents(latents)
-    return pixels.nan_to_num(-1.0), "the VAE overflowed in half precision and was used in float32"
+def _kept_outside(request: Request, image: Image.Image) -> Image.Image:
+    """The picture with the given one, to the pixel, where the mask is black."""
+    if not (request.image and request.mask):
+        return image
+    given, mask = sampling.fitted_image(request), sampling.fitted_mask(request)
+    size = image.size
+    return Image.composite(image, given.resize(size, _SMOOTH), mask.resize(size, _SMOOTH))
 
 
-def to_image(pixels: Tensor) -> Image.Image:
-    """An RGB picture of pixels (3, H, W) in -1..1."""
-    scaled = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
-    return Image.fromarray(scaled.permute(1, 2, 0).numpy())
-
-
-def constant_fault(image: Image.Image) -> str:
-    """A sentence with the likely cause when a picture is (nearly) one colour, else ''."""
-    values = np.asarray(image, dtype=np.float32)
-    if float(values.std(axis=(0, 1)).max()) >= 1.0:
-        return ""
-    colour = "black" if float(values.mean()) < 2 else "one colour only"
-    cause = (
-        "the VAE likely overflowed in half precision (try 'VAE in full precision')"
-        if colour == "black"
-        else "the weights are likely broken by too high a learning rate, or the file is no finished model"
-    )
-    return f"the picture is {colour}: {cause}"
-
-
-def _cut_notes(model: DiffusionModel, request: Request) -> list[str]:
-    limit = request.max_token_length or 75
-    texts = {"prompt": request.prompt, "negative prompt": request.negative}
-    counts = {name: emphasis.token_count(model, text) for name, text in texts.items()}
-    return [
-        f"the {name} has {count} tokens, only the first {limit} are read"
-        for name, count in counts.items()
-        if count > limit
-    ]
-
-
-def _batches(pictures: Sequence[Request]) -> Iterator[list[Request]]:
-    """Neighbours that can share one pass, at most ``batch`` of them."""
-    batch: list[Request] = []
-    for picture in pictures:
-        if batch and (len(batch) >= batch[0].batch or _shared(picture) != _shared(batch[0])):
-            yield batch
-            batch = []
-        batch.append(picture)
-    if batch:
-        yield batch
-
-
-def _shared(request: Request) -> Request:
-    return replace(request, prompt="", negative="", seed=0, notes=())
-
-
-def _device(model: DiffusionModel) -> torch.device:
-    return next(model.denoiser.parameters()).device
-
-
-def _dtype(model: DiffusionModel) -> torch.dtype:
-    """The denoiser's floating type; types made for storage only count as float32."""
-    dtype = next(model.denoiser.parameters()).dtype
-    return dtype if dtype in _HALF else torch.float32
-
-
-def _autocast(model: DiffusionModel) -> AbstractContextManager[Any]:
-    """Autocast for half-precision weights, so that networks kept in float32 can be attached."""
-    dtype = _dtype(model)
-    return torch.autocast(_device(model).type, dtype=dtype) if dtype in _HALF else nullcontext()
-
-
-def _evaluating(model: DiffusionModel) -> AbstractContextManager[None]:
-    return evaluating(model.parts().values())
-
-
-@contextmanager
-def evaluating(modules: Iterable[nn.Module]) -> Generator[None, None, None]:
-    """Evaluation mode (no dropout) meanwhile; every submodule gets its own mode back."""
-    training = [module for root in modules for module in root.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def _moved(module: nn.Module, device: torch.device) -> Generator[None, None, None]:
-    home = next(module.parameters()).device
-    if home == device:
-        yield
-        return
-    module.to(device)
-    try:
-        yield
-    finally:
-        module.to(home)
-
-
-@contextmanager
-def _as_float32(module: nn.Module) -> Generator[None, None, None]:
-    dtype = next(module.parameters()).dtype
-    module.float()
-    try:
-        yield
-    finally:
-        module.to(dtype)
-
-
-def _ignore(done: int, total: int) -> None:
-    return
-
-
-def _never() -> bool:
-    return False
+_SMOOTH = Image.Resampling.LANCZOS

@@ -1,4 +1,4 @@
-"""Prompts written by people: prompt lines and files, and the text inside finished PNG files.
+"""Prompts written by people: prompt lines and files, and networks named in them.
 
 In a line, options stand after `` --``: ``a cat --n blurry --w 512 --h 768 --d 7 --s 20 --l 6 --ss
 euler_a``. The prompt itself is never searched for options. What cannot be used is left out and said
@@ -10,24 +10,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from backend.errors import InputError
 from backend.generate import samplers
-from backend.generate.request import MAX_STEPS, Request
+from backend.generate.request import MAX_STEPS, Guide, LoraUse, Request
 
 _OPTION = re.compile(r"(?:^|\s+)--(?=[A-Za-z])")
 _ELSEWHERE = {
     "g": "a guidance scale for other families",
-    "cn": "a ControlNet picture",
     "ctr": "a setting of another family",
     "rcfg": "a setting of another family",
     "fs": "a flow shift for other families",
     "guidance_scale": "a guidance scale for other families",
-    "controlnet_image": "a ControlNet picture",
 }
+_GUIDES = ("cn", "controlnet_image")
+"""The picture that is followed by what steers: the request's files, or what is being trained."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,10 @@ def _parse_item(item: Any, defaults: Request | None, where: str) -> Request:
 
 def _set(request: Request, known: Mapping[str, _Field], key: str, text: str, shown: str) -> Request:
     """The request with one option read from text, or with a note why it was left out."""
+    if key in _GUIDES:
+        image = text.strip()
+        guides = tuple(replace(guide, image=image) for guide in request.guides) or (Guide("", image),)
+        return replace(request, guides=guides)
     if key in _ELSEWHERE:
         return request.noted(f"{shown} is {_ELSEWHERE[key]} and was left out")
     if key not in known:
@@ -180,80 +184,49 @@ def _set(request: Request, known: Mapping[str, _Field], key: str, text: str, sho
     return request.noted(note, **{option.name: value})
 
 
-@dataclass(frozen=True)
-class Lora:
-    """A network file's name and how strongly it acts."""
-
-    name: str
-    strength: float = 1.0
+_NETWORK = re.compile(r"\s*<(?:lora|lyco|lycoris):([^:<>]+)((?::[^:<>]*)*)>", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What the ``parameters`` text of a PNG file says."""
+def with_networks(request: Request) -> Request:
+    """The request with networks named in its prompt, ``<lora:name:0.8>``, among its ``loras``.
 
-    request: Request
-    loras: tuple[Lora, ...] = ()
-    model: str = ""
-    others: Mapping[str, str] = field(default_factory=dict)
-    """Keys that are not part of a request, as written."""
-
-
-_LORA = re.compile(r"\s*<lora:([^:<>]+)(?::(-?[\d.]+))?[^<>]*>")
-_PAIR = re.compile(r'\s*([\w ./+-]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
-
-
-def parameters_text(request: Request, model: str = "", loras: tuple[Lora, ...] = ()) -> str:
-    """The ``parameters`` text that other programs read from PNG files: the prompt (networks as
-    ``<lora:name:strength>``), the negative prompt, and one line of settings."""
-    tags = "".join(f" <lora:{lora.name}:{lora.strength:g}>" for lora in loras)
-    pairs = {
-        "Steps": request.steps,
-        "Sampler": samplers.SAMPLERS[request.sampler].label,
-        "CFG scale": f"{request.scale:g}",
-        "Seed": request.seed,
-        "Size": f"{request.width}x{request.height}",
-        "Model": _quoted(model),
-        "Clip skip": request.clip_skip or "",
-        "Max token length": request.max_token_length or "",
-    }
-    settings = ", ".join(f"{key}: {value}" for key, value in pairs.items() if value != "")
-    negative = f"\nNegative prompt: {request.negative}" if request.negative else ""
-    return f"{request.prompt}{tags}{negative}\n{settings}"
+    Two numbers are those for text encoders and U-Net, as WebUI has it; ``te=0.5`` and ``unet=1`` say it
+    by name. A number that cannot be read counts 1, with a note.
+    """
+    found = list(_NETWORK.finditer(request.prompt))
+    if not found:
+        return request
+    notes: list[str] = []
+    uses = tuple(_lora_use(match[1].strip(), match[2].split(":")[1:], notes) for match in found)
+    prompt = _NETWORK.sub("", request.prompt).strip()
+    return request.noted(*notes, prompt=prompt, loras=(*request.loras, *uses))
 
 
-def read_parameters(text: str) -> Parameters:
-    """The settings in a ``parameters`` text; what is not understood stands in ``others``."""
-    lines = text.strip().splitlines()
-    has_settings = bool(lines) and re.match(r"Steps: \d", lines[-1]) is not None
-    pairs = dict(_PAIR.findall(lines.pop())) if has_settings else {}
-    prompt, _, negative = "\n".join(lines).partition("Negative prompt:")
-    loras = tuple(Lora(name, float(strength or 1)) for name, strength in _LORA.findall(prompt))
-    request = Request(prompt=_LORA.sub("", prompt).strip(), negative=negative.strip())
-    width, _, height = pairs.pop("Size", "").partition("x")
-    known = {
-        "Steps": _STEPS,
-        "Sampler": _SAMPLER,
-        "CFG scale": _SCALE,
-        "Seed": _SEED,
-        "w": _WIDTH,
-        "h": _HEIGHT,
-    }
-    values = {**{key: pairs.pop(key) for key in list(pairs) if key in known}, "w": width, "h": height}
-    for key, value in values.items():
-        request = _set(request, known, key, value, key) if value else request
-    for key, name in (("Clip skip", "clip_skip"), ("Max token length", "max_token_length")):
-        if pairs.get(key, "").isdigit():
-            request = replace(request, **{name: int(pairs.pop(key))})
-    return Parameters(request, loras, _unquoted(pairs.pop("Model", "")), pairs)
+def _lora_use(name: str, words: list[str], notes: list[str]) -> LoraUse:
+    plain: list[float] = []
+    named: dict[str, float] = {}
+    for word in words:
+        key, equals, value = (part.strip() for part in word.rpartition("="))
+        try:
+            number = _number(value)
+        except ValueError:
+            notes.append(f"'{word}' of the network {name} is no strength; it counts 1")
+            number = 1.0
+        if equals:
+            named[key.lower()] = number
+        else:
+            plain.append(number)
+    text = named.get("te", plain[0] if plain else named.get("unet", 1.0))
+    denoiser = named.get("unet", plain[1] if len(plain) > 1 else text)
+    return LoraUse(name, denoiser, None if text == denoiser else text)
 
 
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:"\n]', value) else value
+def network_tag(lora: LoraUse) -> str:
+    """A network as :func:`with_networks` reads it, by its file's name without folder and ending."""
+    name = Path(lora.path).stem if Path(lora.path).suffix in _ENDINGS else Path(lora.path).name
+    text = lora.strength if lora.text_strength is None else lora.text_strength
+    strengths = f"{text:g}" if text == lora.strength else f"{text:g}:{lora.strength:g}"
+    return f"<lora:{name}:{strengths}>"
 
 
-def _unquoted(value: str) -> str:
-    try:
-        return str(json.loads(value)) if value.startswith('"') else value
-    except ValueError:
-        return value
+_ENDINGS = (".safetensors", ".ckpt", ".pt", ".bin")

@@ -16,6 +16,8 @@ DEFAULT_SAMPLER = "ddim"
 DEFAULT_STRENGTH = 0.8
 """How much of a given picture is drawn anew (sd-scripts' default)."""
 
+EmphasisMode = Literal["original", "abs", "none"]
+EMPHASIS_MODES: tuple[str, ...] = get_args(EmphasisMode)
 HiresMode = Literal["latent", "image"]
 HIRES_MODES: tuple[str, ...] = get_args(HiresMode)
 
@@ -60,6 +62,8 @@ class Hires:
     width: int | None = None
     """Pixels of the result, in place of ``scale``; None: by ``scale``."""
     height: int | None = None
+    save_first: bool = False
+    """Give the picture of the first pass as well."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Request:
     clip_skip: int | None = None
     max_token_length: int | None = None
     """Tokens of a prompt that are read; None: 75; 0: all there are."""
+    emb_normalize_mode: EmphasisMode = "original"
+    """What a prompt with emphasis is brought back to: its mean, the mean of absolute values, or nothing."""
     negative_scale: float | None = None
     """A second guidance, away from the negative prompt; ``scale`` then pulls away from no prompt at all."""
     loras: tuple[LoraUse, ...] = ()
@@ -117,9 +123,10 @@ class Request:
     vae_tile: int | None = None
     """Pixels of a side of the overlapping pieces in which the VAE works on large pictures; None: whole."""
     variation_seed: int | None = None
-    """The noise is mixed with that of this seed; None: as with the seed after the last."""
+    """The noise is mixed with that of this seed. None or below 0: drawn at random."""
     variation_strength: float = 0.0
-    """0: the noise of ``seed`` alone; 1: that of ``variation_seed`` alone."""
+    """0: the noise of ``seed`` alone; 1: that of ``variation_seed`` alone. Above 0 all pictures have the
+    same ``seed`` and the variation's counts up."""
     guides: tuple[Guide, ...] = ()
     stated: StatedSizes | None = None
     """SDXL only."""
@@ -172,22 +179,28 @@ def fitted(request: Request, default_side: int, multiple: int = 8) -> Request:
     width, height = (_side(side, default_side, multiple) for side in (request.width, request.height))
     steps = min(max(request.steps, 1), MAX_STEPS)
     asked = (request.width or width, request.height or height)
-    seed = request.seed if request.seed is not None and request.seed >= 0 else pick_seed()
     return request.noted(
         "" if asked == (width, height) else f"size {asked[0]}x{asked[1]} became {width}x{height}",
         "" if steps == request.steps else f"steps {request.steps} became {steps}",
         width=width,
         height=height,
         steps=steps,
-        seed=seed % 2**63,
+        seed=_seed(request.seed),
+        variation_seed=_seed(request.variation_seed) if request.variation_strength > 0 else None,
     )
 
 
 def singles(request: Request) -> list[Request]:
     """One request for each of the request's pictures, with seeds that count up."""
     assert request.seed is not None, "seeds are decided before pictures are told apart"
-    first = request.seed
-    return [replace(request, seed=(first + index) % 2**63, count=1) for index in range(max(request.count, 1))]
+    key = "seed" if request.variation_seed is None else "variation_seed"
+    first = getattr(request, key)
+    seeds = [(first + index) % 2**63 for index in range(max(request.count, 1))]
+    return [replace(request, count=1, **{key: seed}) for seed in seeds]
+
+
+def _seed(seed: int | None) -> int:
+    return (seed if seed is not None and seed >= 0 else pick_seed()) % 2**63
 
 
 def _side(side: int | None, default: int, multiple: int) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _LEADING = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}
 _KARRAS = {"use_karras_sigmas": True}
+_CONSISTENCY_STEPS = 50
+"""Steps of the schedule that latent consistency models were distilled with (Luo et al. 2023)."""
 _PREDICTION = {"epsilon": "epsilon", "v": "v_prediction"}
 
 
@@ -72,14 +74,22 @@ SAMPLERS: dict[str, SamplerInfo] = {
         {"algorithm_type": "sde-dpmsolver++"},
         ("dpm++_2m_sde", "dpmpp_2m_sde"),
     ),
+    "dpmsolver++_sde_karras": SamplerInfo(
+        "DPM++ 2M SDE Karras",
+        "dpmsolver_multistep",
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", **_KARRAS},
+        ("dpm++_2m_sde_karras", "dpmpp_2m_sde_karras"),
+    ),
     "dpmsingle": SamplerInfo(
         "DPM++ 2S",
         "dpmsolver_singlestep",
         "DPMSolverSinglestepScheduler",
         {"lower_order_final": True},
-        ("dpm++_2s",),
+        ("dpm++_2s", "dpmpp_2s"),
     ),
     "unipc": SamplerInfo("UniPC", "unipc_multistep", "UniPCMultistepScheduler"),
+    "lcm": SamplerInfo("LCM", "lcm", "LCMScheduler"),
 }
 
 
@@ -115,13 +125,34 @@ def build(name: str, alphas_cumprod: torch.Tensor, prediction: str, steps: int) 
     with warnings.catch_warnings():
         # "dpmsolver" is announced to leave diffusers; people's files name it as long as it is there.
         warnings.simplefilter("ignore", FutureWarning)
+        if "original_inference_steps" in known:
+            options["original_inference_steps"] = max(_CONSISTENCY_STEPS, steps)
         scheduler = cls(**{key: value for key, value in options.items() if key in known})
     scheduler.set_timesteps(steps)
     return scheduler
 
 
+def last_part(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
+    """The timesteps of the last ``strength`` (0..1) of the steps, at least of one; the scheduler begins
+    there."""
+    walked = min(max(int(steps * strength), 1), steps)
+    start = (steps - walked) * getattr(scheduler, "order", 1)
+    if start and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(start)
+    return scheduler.timesteps[start:]
+
+
+def noised(scheduler: Any, latents: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    """Latents with as much noise as they have at a timestep."""
+    times = time.reshape(1)
+    if hasattr(scheduler, "scale_noise"):  # a flow
+        return scheduler.scale_noise(latents, times, noise)
+    return scheduler.add_noise(latents, noise, times)
+
+
 FLOW_SHIFT = 3.0
 """How far noise levels are shifted upwards when a flow is drawn (Esser et al. 2024, section 5.3.2)."""
+_FLOW_NAMES = {"flow_euler": "euler", "flow_match_euler": "euler", "flow_match_heun": "heun"}
 FLOW_SAMPLERS: Mapping[str, tuple[str, str]] = {
     "euler": ("flow_match_euler_discrete", "FlowMatchEulerDiscreteScheduler"),
     "heun": ("flow_match_heun_discrete", "FlowMatchHeunDiscreteScheduler"),
@@ -176,4 +207,4 @@ def _plain(name: str) -> str:
 def _names() -> dict[str, str]:
     rows = SAMPLERS.items()
     names = {_plain(alias): name for name, info in rows for alias in (info.label, *info.aliases)}
-    return {**names, **{name: name for name in SAMPLERS}}
+    return {**names, **_FLOW_NAMES, **{name: name for name in SAMPLERS}}

@@ -21,6 +21,8 @@ from backend.networks.dialects import normalised
 
 Forward = Callable[[Tensor], Tensor]
 _SLOT = "_atelier_adapters"
+DENOISER = "unet"
+"""The part of the modules of the denoiser; all others are text encoders."""
 
 
 class Adapter(nn.Module):
@@ -112,6 +114,12 @@ class AdapterNetwork(nn.Module):
         self._strength = float(value)
         for adapter in self.adapters().values():
             adapter.strength = self._strength
+
+    def set_strengths(self, *, denoiser: float, text: float) -> None:
+        """As :attr:`strength`, with one of their own for the text encoders."""
+        self._strength = float(denoiser)
+        for _, part, _, adapter in self._sites:
+            adapter.strength = self._strength if part == DENOISER else float(text)
 
     def adapters(self) -> dict[str, Adapter]:
         """Adapters by the name that stands in the file (``lora_unet_...``)."""

@@ -12,7 +12,7 @@ from backend.data.emphasis import parse, plain
 from backend.errors import InputError
 from backend.families.base import DiffusionModel
 from backend.families.parts.tokenizer import ClipTokenizer, weigh_states
-from backend.generate.emphasis import encode, token_count
+from backend.generate.text import encode, token_count
 from tests.generate.fake import FakeModel
 from tests.train.small import SmallModel
 

@@ -6,14 +6,16 @@ import torch
 from PIL import Image
 
 from backend.errors import InputError
-from backend.generate import engine, samplers
+from backend.generate import engine, pixels, samplers, sampling, vae
+from backend.generate.guidance import Guidance
+from backend.generate.noise import Noise
 from backend.generate.request import Request
 
 SMALL = Request("a cat", "blurry", width=64, height=64, steps=4, seed=5)
 
 
 def latents_of(model, request: Request) -> torch.Tensor:
-    return engine.sample(model, engine.resolve(model, request))
+    return sampling.sample(model, engine.resolve(model, request)).final
 
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
@@ -21,7 +23,8 @@ def latents_of(model, request: Request) -> torch.Tensor:
 def test_every_sampler_gives_finite_latents(fake, sampler, steps):
     calls = []
     request = Request("a cat", seed=1, steps=steps, sampler=sampler)
-    latents = engine.sample(fake, engine.resolve(fake, request), lambda *step: calls.append(step))
+    watch = engine.Watch(on_step=lambda *step: calls.append(step))
+    latents = sampling.sample(fake, engine.resolve(fake, request), watch).final
     assert latents.shape == (1, 4, 8, 8)
     assert bool(torch.isfinite(latents).all())
     assert calls[-1] == (steps, steps)
@@ -40,7 +43,7 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(fake, sampler):
 
 def test_noise_is_the_one_of_a_cpu_generator(fake):
     request = engine.resolve(fake, SMALL)[0]
-    noise = engine._noise(fake, request, [torch.Generator().manual_seed(5)])
+    noise = Noise(fake, [request]).draw((8, 8))
     assert torch.equal(noise, torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5)))
 
 
@@ -74,7 +77,7 @@ def test_guidance_is_the_documented_arithmetic(fake):
     request = engine.resolve(fake, Request("a cat", "a dog", seed=3, steps=2, scale=3.5))
     noisy, time = torch.randn(1, 4, 8, 8), torch.tensor(500)
     with torch.no_grad():
-        got = engine._guided(fake, request)(noisy, time)
+        got = Guidance(fake, request).predict(noisy, time)
         cat, dog = (
             fake.predict(noisy, time[None], fake.encode_text(fake.tokenize([t]))) for t in ("a cat", "a dog")
         )
@@ -154,7 +157,7 @@ def test_zero_terminal_snr_schedules_give_finite_latents(fake, sampler):
 
 
 def test_half_precision_overflow_of_the_vae_is_mended(fake):
-    plain = engine.decode(fake, torch.full((1, 4, 8, 8), 2.0))[0]
+    plain = vae.decode(fake, torch.full((1, 4, 8, 8), 2.0))[0]
     decode = fake.decode_latents
 
     def overflowing(latents):
@@ -163,7 +166,7 @@ def test_half_precision_overflow_of_the_vae_is_mended(fake):
 
     fake.decode_latents = overflowing
     fake.vae.half()
-    pixels, note = engine.decode(fake, torch.full((1, 4, 8, 8), 2.0))
+    pixels, note = vae.decode(fake, torch.full((1, 4, 8, 8), 2.0))
     assert torch.allclose(pixels, plain, atol=2e-2)
     assert "half precision" in note
     assert next(fake.vae.parameters()).dtype == torch.float16
@@ -178,7 +181,7 @@ def test_broken_weights_give_a_named_fault(fake):
 
 @pytest.mark.parametrize("colour, word", [((0, 0, 0), "black"), ((90, 10, 200), "one colour")])
 def test_constant_pictures_are_faulty(colour, word):
-    assert word in engine.constant_fault(Image.new("RGB", (16, 16), colour))
+    assert word in pixels.constant_fault(Image.new("RGB", (16, 16), colour))
 
 
 def test_real_pictures_are_not_faulty(fake):

@@ -7,15 +7,9 @@ from PIL import Image
 
 from backend.errors import InputError
 from backend.generate import pictures
-from backend.generate.prompts import (
-    Lora,
-    parameters_text,
-    parse_line,
-    parse_lines,
-    read_parameters,
-    read_prompt_file,
-)
-from backend.generate.request import Request
+from backend.generate.parameters import parameters_text, read_parameters
+from backend.generate.prompts import parse_line, parse_lines, read_prompt_file
+from backend.generate.request import Guide, LoraUse, Request
 
 
 def test_all_options_of_a_line():
@@ -67,7 +61,6 @@ def test_steps_are_kept_in_range_with_a_note(text, steps):
         ("--l nan", "a number"),
         ("--s 1e999", "steps"),
         ("--ss magic", "euler_a"),
-        ("--cn pose.png", "ControlNet"),
         ("--fs 3", "other families"),
         ("--foo 1", "not an option"),
     ],
@@ -76,6 +69,12 @@ def test_what_cannot_be_used_is_left_out_with_a_note(option, words):
     got = parse_line(f"a cat {option}")
     assert (got.prompt, got.width, got.seed, got.scale, got.sampler) == ("a cat", None, None, 7.5, "ddim")
     assert len(got.notes) == 1 and words in got.notes[0] and option.split()[0] in got.notes[0]
+
+
+def test_a_guide_picture_is_for_the_files_that_are_to_follow_it():
+    assert parse_line("a cat --cn pose.png").guides == (Guide("", "pose.png"),)
+    wanted = Request(guides=(Guide("lines.safetensors", "", 0.7),))
+    assert parse_line("a cat --cn pose.png", wanted).guides == (Guide("lines.safetensors", "pose.png", 0.7),)
 
 
 def test_an_empty_prompt_is_allowed_and_noted():
@@ -169,7 +168,7 @@ FULL = Request("a cat, (big:1.2)\nsecond line", "bad: worse", 512, 640, 7, 20, 6
 
 
 def test_parameters_text_is_as_other_programs_write_it():
-    text = parameters_text(FULL, "my, model", (Lora("style", 0.8),))
+    text = parameters_text(FULL, "my, model", (LoraUse("style", 0.8),))
     assert text.splitlines() == [
         "a cat, (big:1.2)",
         "second line <lora:style:0.8>",
@@ -182,9 +181,9 @@ def test_parameters_text_is_as_other_programs_write_it():
     "request_", [FULL, Request("x", width=64, height=64, seed=0), Request("", "", 64, 64, 1)]
 )
 def test_parameters_come_back_as_written(request_):
-    got = read_parameters(parameters_text(request_, "base", (Lora("a b", 0.5), Lora("c"))))
+    got = read_parameters(parameters_text(request_, "base", (LoraUse("a b", 0.5), LoraUse("c"))))
     assert got.request == request_
-    assert (got.model, got.loras, dict(got.others)) == ("base", (Lora("a b", 0.5), Lora("c")), {})
+    assert (got.model, got.loras, dict(got.others)) == ("base", (LoraUse("a b", 0.5), LoraUse("c")), {})
 
 
 def test_parameters_of_another_program():

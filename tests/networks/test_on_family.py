@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from backend import families
 from backend.errors import InputError
-from backend.generate import engine
+from backend.generate import engine, sampling
 from backend.generate.request import Request
 from backend.networks import NetworkSpec, create, from_weights, read_lora
 from backend.networks.delta import delta, factors
@@ -111,16 +111,16 @@ def test_every_kind_draws_pictures(model, kind, tmp_path):
     write_safetensors(tmp_path / "a.safetensors", network.file_weights())
     request = Request(prompt="a cat", width=64, height=64, steps=1, seed=3)
     drawn = engine.resolve(model, request)
-    plain = engine.sample(model, drawn)
+    plain = sampling.sample(model, drawn).final
     loaded = from_weights(read_lora(tmp_path / "a.safetensors")[0], sites).eval()
     loaded.attach()
     try:
-        changed = engine.sample(model, drawn)
+        changed = sampling.sample(model, drawn).final
     finally:
         loaded.detach()
     assert torch.isfinite(changed).all()
     assert (changed - plain).abs().max() > 1e-3
-    assert torch.equal(engine.sample(model, drawn), plain)
+    assert torch.equal(sampling.sample(model, drawn).final, plain)
 
 
 def test_base_weights_are_in_the_model_before_anything_is_trained(golden_dir, model):

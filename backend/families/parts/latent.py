@@ -29,6 +29,7 @@ from backend.families.parts.schedule import scaled_linear, zero_terminal
 from backend.families.parts.tokenizer import ClipTokenizer, weigh_states
 from backend.families.parts.unet import Downsample, Resnet, Transformer, UNet, Upsample
 from backend.families.parts.vae import Vae
+from backend.families.parts.vae_file import read_vae
 from backend.families.parts.weights import COMPONENTS, Place
 from backend.families.parts.words import Words
 from backend.families.store import Entry, write_tensors
@@ -133,6 +134,9 @@ class LatentDiffusion(DiffusionModel):
         weight = self.autoencoder.decoder.conv_in.weight
         unscaled = latents.to(weight.device, torch.float32) / self.autoencoder.shape.scaling_factor
         return self.autoencoder.decode(unscaled.to(weight.dtype)).float()
+
+    def load_vae(self, path: Path) -> Vae:
+        return read_vae(path, self.autoencoder, quant=True)
 
     def alphas_cumprod(self) -> Tensor:
         return zero_terminal(scaled_linear()) if self.zero_terminal_snr else scaled_linear()

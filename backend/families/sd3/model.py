@@ -29,6 +29,7 @@ from backend.families.parts.clip import END_ID, HEAD_SIZE, ClipAttention, ClipMl
 from backend.families.parts.layout import original_shape
 from backend.families.parts.tokenizer import ClipTokenizer
 from backend.families.parts.vae import Vae
+from backend.families.parts.vae_file import read_vae
 from backend.families.parts.words import Words
 from backend.families.sd3 import t5
 from backend.families.sd3.mmdit import HEAD_SIZE as BLOCK_HEAD_SIZE
@@ -180,6 +181,9 @@ class StableDiffusion3(DiffusionModel):
         weight, shape = self.autoencoder.decoder.conv_in.weight, self.autoencoder.shape
         sample = latents.to(weight.device, torch.float32) / shape.scaling_factor + shape.shift_factor
         return self.autoencoder.decode(sample.to(weight.dtype)).float()
+
+    def load_vae(self, path: Path) -> Vae:
+        return read_vae(path, self.autoencoder)
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sizes: Sizes | None = None
