@@ -3,8 +3,9 @@
     python tools/lycoris_locon_extract.py base.safetensors tuned.safetensors locon.safetensors \\
         --mode quantile --linear_quantile 0.75 --conv_quantile 0.75
 
-fixed: --linear_dim and --conv_dim. threshold: singular values above it. ratio: above that share of the
-largest. quantile: as many as stay below that share of their sum.
+fixed: --linear_dim and --conv_dim. full: the differences themselves, of every layer. threshold: singular
+values above it. ratio: above that share of the largest. quantile: as many as stay below that share of their
+sum. A layer for which a pair would be about as large as its difference keeps the difference.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from backend.errors import run_main
 
-MODES = ("fixed", "threshold", "ratio", "quantile")
+BY_VALUES = ("threshold", "ratio", "quantile")
+MODES = ("fixed", "full", *BY_VALUES)
 
 
 def main() -> int:
@@ -34,16 +36,20 @@ def main() -> int:
     found.add_argument("--mode", choices=MODES, default="fixed", help="[%(default)s]")
     found.add_argument("--linear_dim", type=int, default=1, help="[%(default)s]")
     found.add_argument("--conv_dim", type=int, default=1, help="[%(default)s]")
-    for mode in MODES[1:]:
+    for mode in BY_VALUES:
         for layers in ("linear", "conv"):
             found.add_argument(f"--{layers}_{mode}", type=float, default=0.0, help="[%(default)s]")
-    found.add_argument("--disable_cp", action="store_true", help="kernels are never split up further")
+    found.add_argument("--use_sparse_bias", action="store_true", help="keep the largest of what is left out")
+    found.add_argument(
+        "--sparsity", type=float, default=0.98, help="share of it that is let go [%(default)s]"
+    )
+    found.add_argument("--disable_cp", action="store_true", help="do not split kernels into a 1x1 and a core")
     options = found.parse_args()
     if options.is_v2 or options.is_sdxl:
         family, flag = ("sdxl", "--is_sdxl") if options.is_sdxl else ("sd2", "--is_v2")
         for path in (options.base_model, options.db_model):
             check_family(path, (family,), flag)
-    fixed = options.mode == "fixed"
+    fixed, by_values = options.mode == "fixed", options.mode in BY_VALUES
     job = Extract(
         model_org=options.base_model,
         model_tuned=options.db_model,
@@ -53,8 +59,11 @@ def main() -> int:
         clamp_quantile=1.0,
         min_diff=0.0,
         mode=options.mode,
-        linear_value=None if fixed else getattr(options, f"linear_{options.mode}"),
-        conv_value=None if fixed else getattr(options, f"conv_{options.mode}"),
+        linear_value=getattr(options, f"linear_{options.mode}") if by_values else None,
+        conv_value=getattr(options, f"conv_{options.mode}") if by_values else None,
+        core=not options.disable_cp,
+        whole_where_smaller=True,
+        sparsity=options.sparsity if options.use_sparse_bias else None,
         save_precision=options.save_precision,
         device=options.device,
         overwrite=options.overwrite,

@@ -29,6 +29,7 @@ def main() -> int:
     found.add_argument("--is_sdxl", action="store_true", help="the model is SDXL (the file says so, too)")
     found.add_argument("--weight", type=float, default=1.0, help="how much of it [%(default)s]")
     found.add_argument("--dtype", choices=tuple(DTYPES), default="float", help="of the output [%(default)s]")
+    found.add_argument("--device", help="cuda makes the products of plain pairs on the card [cpu]")
     options = found.parse_args()
     if options.is_v2 or options.is_sdxl:
         family, flag = ("sdxl", "--is_sdxl") if options.is_sdxl else ("sd2", "--is_v2")
@@ -39,6 +40,7 @@ def main() -> int:
         ratios=[options.weight],
         save_to=options.output_name,
         save_precision=DTYPES[options.dtype],
+        device=options.device,
         overwrite=options.overwrite,
     )
     return finish(lambda progress: run(job, progress), options)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from backend.networks import joint_dialect, xl_dialect
+from backend.networks.sparse import without_remainders
 
 # Words of dotted paths that hold an underscore of their own; longer ones first.
 _WORDS = (
@@ -100,7 +101,8 @@ def normalised(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = to_kohya(weights) if is_dotted(weights) else dict(weights)
     if xl_dialect.is_by_diffusers_blocks(found):
         found = xl_dialect.to_original_blocks(found)
-    return {
+    named = {
         re.sub(r"^(lora_te[12]?_)encoder_layers_", r"\1text_model_encoder_layers_", k): t
         for k, t in found.items()
     }
+    return dict(without_remainders(named))

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from backend.errors import InputError
 from backend.families.spots import Spot
+from backend.weights import locon
 from backend.weights import metadata as meta
 from backend.weights.checkpoint import Checkpoint, open_checkpoint
-from backend.weights.output import in_parallel, pair_tensors, write_network
+from backend.weights.output import in_parallel, write_network
 from backend.weights.precision import device_named, dtype_named, rounded
 from backend.weights.reading import Rows
 from backend.weights.report import Dropped, Part, Report, check_output
@@ -31,7 +32,7 @@ _ALWAYS = frozenset({"text", "attention"})
 _WITH_CONV = frozenset({*_ALWAYS, "resnet", "sampler"})
 
 
-Mode = Literal["fixed", "threshold", "ratio", "quantile"]
+Mode = Literal["fixed", "full", "threshold", "ratio", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,18 @@ class Extract:
     min_diff: float = 0.01
     exact: bool = False
     mode: Mode = "fixed"
-    """How the rank of a layer is found; all but ``fixed`` decompose exactly, and ``dim`` has no part."""
+    """How the rank of a layer is found; all but ``fixed`` decompose exactly, and ``dim`` has no part.
+    ``full`` keeps the differences themselves, of norm layers and biases as well."""
     linear_value: float | None = None
     """What the mode needs, for linear layers and 1x1 convolutions."""
     conv_value: float | None = None
     """The same for larger kernels; None leaves resnets and samplers out."""
+    core: bool = False
+    """Split kernels' pairs once more, into a 1x1 and a core (Tucker, CP)."""
+    whole_where_smaller: bool = False
+    """Keep the difference itself where a pair would be about as large, as LyCORIS does."""
+    sparsity: float | None = None
+    """Keep all but this share of the numbers that a pair leaves out beside it; None: nothing of it."""
     load_precision: str | None = None
     """Round both models to it first; None: as stored."""
     save_precision: str | None = None
@@ -95,8 +103,17 @@ class _Pair:
         """tuned - original of one module, float32."""
         return self._read(self.tuned, module) - self._read(self.org, module)
 
-    def _read(self, model: Checkpoint, module: _Module) -> Tensor:
-        weight = model.tensors[module.spot.key].read(module.rows).to(self.device, torch.float32)
+    @torch.no_grad()
+    def bias_difference(self, module: _Module) -> Tensor | None:
+        """As :meth:`difference`, of the bias; None where there is none, or both are the same."""
+        key = module.spot.bias
+        if key not in self.org.tensors or key not in self.tuned.tensors:
+            return None
+        found = self._read(self.tuned, module, key) - self._read(self.org, module, key)
+        return found if found.any() else None
+
+    def _read(self, model: Checkpoint, module: _Module, key: str = "") -> Tensor:
+        weight = model.tensors[key or module.spot.key].read(module.rows).to(self.device, torch.float32)
         return rounded(weight, self.rounding)
 
 
@@ -112,7 +129,7 @@ def run(job: Extract, progress: Progress = silent) -> Report:
     org, tuned = open_checkpoint(job.model_org), open_checkpoint(job.model_tuned)
     _require_alike(org, tuned)
     models = _Pair(org, tuned, dtype_named(job.load_precision), device)
-    modules = list(_targets(org, _with_kernels(job)))
+    modules = list(_targets(org, _with_kernels(job), job.mode == "full"))
     report = Report("extract_lora_from_models", output)
     text = [module for module in modules if module.spot.container == "text"]
     if not _text_differs(text, models, job.min_diff):
@@ -135,7 +152,7 @@ def run(job: Extract, progress: Progress = silent) -> Report:
             where=f"{job.model_org} and {job.model_tuned}",
             next="check that the tuned model is the right file",
         )
-    report.dropped += _left_out(models, modules)
+    report.dropped += _left_out(models, modules, job.mode == "full")
     write_network(
         output, tensors, _metadata(job, org, report), dtype_named(job.save_precision) or torch.float32
     )
@@ -146,14 +163,16 @@ def _check(job: Extract) -> None:
     for key, rank in (("dim", job.dim), ("conv_dim", job.conv_dim)):
         if rank is not None and rank < 1:
             raise InputError(f"--{key} {rank}: a rank is at least 1", key=key)
-    if job.mode != "fixed" and job.linear_value is None:
+    if job.sparsity is not None and not 0 <= job.sparsity < 1:
+        raise InputError(f"--sparsity {job.sparsity}: from 0 to below 1", key="sparsity")
+    if job.mode not in ("fixed", "full") and job.linear_value is None:
         raise InputError(f"the mode {job.mode} needs a value", key="linear_value")
     if not 0 < job.clamp_quantile <= 1:
         raise InputError(f"--clamp_quantile {job.clamp_quantile}: from 0 to 1", key="clamp_quantile")
 
 
 def _with_kernels(job: Extract) -> bool:
-    return (job.conv_dim if job.mode == "fixed" else job.conv_value) is not None
+    return job.mode == "full" or (job.conv_dim if job.mode == "fixed" else job.conv_value) is not None
 
 
 def _require_alike(org: Checkpoint, tuned: Checkpoint) -> None:
@@ -176,12 +195,12 @@ def _numbers(shape: Sequence[int]) -> list[int]:
     return [n for n in shape if n != 1]
 
 
-def _targets(model: Checkpoint, with_conv: bool) -> Iterator[_Module]:
-    """The modules that a LoRA has, in the model's order."""
+def _targets(model: Checkpoint, with_conv: bool, everything: bool = False) -> Iterator[_Module]:
+    """The modules that a LoRA has, in the model's order; ``everything``: all that have a name."""
     wanted = _WITH_CONV if with_conv else _ALWAYS
     for spot in model.spots():
         shape = model.tensors[spot.key].shape
-        if spot.container in wanted and len(shape) > 1:
+        if everything or (spot.container in wanted and len(shape) > 1):
             yield _Module(spot, (shape[0] // spot.share[1], *shape[1:]))
 
 
@@ -197,7 +216,10 @@ def _extracted(module: _Module, models: _Pair, job: Extract) -> tuple[dict[str, 
     """The pair of one module, none where the models agree."""
     if module.spot.key not in models.tuned.tensors:
         raise InputError(f"{models.tuned.path.name} lacks {module.spot.key}", next="use the whole checkpoint")
-    matrix = models.difference(module).flatten(1)
+    if job.mode == "full":
+        return _whole(module, models)
+    difference = models.difference(module)
+    matrix = difference.flatten(1)
     size = float(torch.linalg.vector_norm(matrix))
     if not size:
         return {}, None
@@ -205,10 +227,29 @@ def _extracted(module: _Module, models: _Pair, job: Extract) -> tuple[dict[str, 
     most = min(module.shape[0], module.shape[1])
     found = of_matrix(matrix, min(wanted, most), exact=job.exact or job.mode != "fixed")
     rank = min(wanted if job.mode == "fixed" else _rank(found.s, module, job), most)
+    name = module.spot.name
+    values: dict[str, float | int | str] = {"difference": size}
+    if job.whole_where_smaller and locon.saves_nothing(rank, module.shape[0]):
+        return locon.whole(name, difference), Part(name, None, 0.0, values)
     up, down = clamped(found.u[:, :rank] * found.s[:rank], found.vh[:rank], job.clamp_quantile)
-    error = float(torch.linalg.vector_norm(matrix - up @ down)) / size
-    tensors = pair_tensors(module.spot.name, up, down, rank, module.shape)
-    return tensors, Part(module.spot.name, rank, error, {"difference": size})
+    tensors, made = locon.paired(name, up, down, module.shape, core=job.core)
+    rest = matrix - made
+    if job.sparsity is not None:
+        tensors |= (kept := locon.sparse(name, rest, job.sparsity))
+        rest = rest - locon.dense(name, kept, rest)
+    error = float(torch.linalg.vector_norm(rest)) / size
+    return tensors, Part(name, rank, error, values)
+
+
+def _whole(module: _Module, models: _Pair) -> tuple[dict[str, Tensor], Part | None]:
+    """The difference itself, with that of the bias where there is one."""
+    difference, bias = models.difference(module), models.bias_difference(module)
+    size = float(torch.linalg.vector_norm(difference))
+    if not size and (bias is None or not bias.any()):
+        return {}, None
+    name = module.spot.name
+    values: dict[str, float | int | str] = {"difference": size}
+    return locon.whole(name, difference, bias), Part(name, None, 0.0, values)
 
 
 def _rank(values: Tensor, module: _Module, job: Extract) -> int:
@@ -223,9 +264,9 @@ def _rank(values: Tensor, module: _Module, job: Extract) -> int:
     return max(1, count)
 
 
-def _left_out(models: _Pair, modules: Sequence[_Module]) -> Iterator[Dropped]:
+def _left_out(models: _Pair, modules: Sequence[_Module], biases: bool) -> Iterator[Dropped]:
     """What differs but has no place in a LoRA of this kind."""
-    done = {module.spot.key for module in modules}
+    done = {key for module in modules for key in (module.spot.key, *((module.spot.bias,) if biases else ()))}
     for name, stored in models.org.tensors.items():
         other = models.tuned.tensors.get(name)
         if name in done or name.startswith("first_stage_model."):
@@ -254,6 +295,8 @@ def _metadata(job: Extract, org: Checkpoint, report: Report) -> dict[str, str]:
         "mode": job.mode,
         "linear_value": job.linear_value,
         "conv_value": job.conv_value,
+        "core": job.core,
+        "sparsity": job.sparsity,
     }
     used: list[tuple[Path, dict[str, Any]]] = [(job.model_org, {}), (job.model_tuned, {})]
     spec = meta.modelspec(org.family, job.save_to.stem, lora=True, v=v)

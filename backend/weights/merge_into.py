@@ -30,7 +30,7 @@ from backend.weights.networkfile import (
     open_network,
     pair,
 )
-from backend.weights.precision import dtype_named, rounded
+from backend.weights.precision import device_named, dtype_named, rounded
 from backend.weights.reading import Rows, Stored
 from backend.weights.report import Dropped, Part, Report, check_output
 from backend.weights.streaming import Planned, Progress, copied, silent, write_planned
@@ -50,6 +50,8 @@ class MergeInto:
     save_precision: str | None = None
     """None: that of ``precision``."""
     no_metadata: bool = False
+    device: str | None = None
+    """Where products of pairs are made; other kinds are made on the processor."""
     overwrite: bool = False
 
 
@@ -95,10 +97,10 @@ def run(job: MergeInto, progress: Progress = silent) -> Report:
     names = _Names(checkpoint)
     for place, (file, ratio) in enumerate(zip(files, job.ratios, strict=True)):
         _plan_file(plan, file, ratio, weights[place] if weights else None, names)
-    merging = dtype_named(job.precision)
+    merging, device = dtype_named(job.precision), device_named(job.device)
     saving = dtype_named(job.save_precision) or merging
     planned = [
-        _planned(stored, plan.changes.get(name, ()), checkpoint, merging, saving)
+        _planned(stored, plan.changes.get(name, ()), checkpoint, merging, saving, device)
         for name, stored in checkpoint.tensors.items()
     ]
     write_planned(output, planned, _metadata(job, checkpoint), progress)
@@ -176,6 +178,7 @@ def _planned(
     checkpoint: Checkpoint,
     merging: torch.dtype | None,
     saving: torch.dtype | None,
+    device: torch.device,
 ) -> Planned:
     if not changes:
         return copied(stored, saving)
@@ -183,7 +186,7 @@ def _planned(
         factors = [_scaled_pair(change) for change in changes]
 
         def make(rows: Rows | None) -> Tensor:
-            return rounded(_with_pairs(stored, factors, rows), merging)
+            return rounded(_with_pairs(stored, factors, rows, device), merging)
 
         return Planned(stored.name, stored.shape, saving or stored.dtype, make)
 
@@ -203,14 +206,17 @@ def _scaled_pair(change: _Change) -> _Scaled:
     return found.up.float().flatten(1), found.down.float().flatten(1), change.ratio, found.scale
 
 
-def _with_pairs(stored: Stored, factors: Sequence[_Scaled], rows: Rows | None) -> Tensor:
+def _with_pairs(
+    stored: Stored, factors: Sequence[_Scaled], rows: Rows | None, device: torch.device
+) -> Tensor:
     """The factors are applied one by one in sd-scripts' order, so that results round as there."""
-    weight = stored.read(rows).float()
+    weight = stored.read(rows).to(device, torch.float32)
     flat = weight.flatten(1)
     for up, down, ratio, scale in factors:
-        product = (up if rows is None else up[rows[0] : rows[1]]) @ down
+        own = up if rows is None else up[rows[0] : rows[1]]
+        product = own.to(device) @ down.to(device)
         flat.add_(product.mul_(ratio).mul_(scale))
-    return weight
+    return weight.cpu()
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from backend import families
-from backend.errors import InputError, RunFault
-from backend.networks import create
+from backend.demo.tiny import build_tiny_sd2
+from backend.errors import EnvironmentFault, InputError, RunFault
+from backend.networks import NetworkSpec, create
 from backend.weights import merge_into
 from backend.weights.merge_into import MergeInto
 from tests.networks.kinds import KINDS
@@ -213,3 +214,39 @@ def test_what_the_model_lacks_is_reported(tiny_sd15, tmp_path):
     assert [item.name for item in report.dropped] == ["unet_nowhere_to_q"]
     assert "unet_nowhere_to_q" in report.text()
     assert [part.name for part in islice(report.kept, 1)] == [f"a: {Q}"]
+
+
+def test_every_layer_of_an_sd2_lora_finds_its_place(tmp_path):
+    """Its text encoder holds query, key and value in one tensor."""
+    torch.set_num_threads(1)
+    path = tmp_path / "sd2.safetensors"
+    build_tiny_sd2(path, metadata={"modelspec.prediction_type": "epsilon"})
+    before = families.load(path)
+    network = create("networks.lora", list(before.adapter_modules()), NetworkSpec(dim=2, conv_dim=2), seed=3)
+    draw = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.1)
+    save_file(network.file_weights(), tmp_path / "lora.safetensors", {"ss_base_model_version": "sd_v2"})
+    report = merge(
+        path, tmp_path / "m.safetensors", tmp_path / "lora.safetensors", ratios=[0.5], save_precision="float"
+    )
+    adapters = network.adapters()
+    assert len(report.kept) == len(adapters) and not report.dropped
+    after = {site.name: site.module for site in families.load(tmp_path / "m.safetensors").adapter_modules()}
+    for site in before.adapter_modules():
+        wanted = site.module.weight.float() + 0.5 * adapters[f"lora_{site.name}"].weight_delta().reshape(
+            site.module.weight.shape
+        )
+        assert torch.allclose(after[site.name].weight.float(), wanted, atol=1e-5), site.name
+
+
+def test_a_device_that_is_not_there_is_named_before_anything_is_written(tiny_sd15, tmp_path):
+    lora = make_lora(tmp_path / "a.safetensors")
+    with pytest.raises(EnvironmentFault, match="no CUDA device here"):
+        merge(tiny_sd15, tmp_path / "m.safetensors", lora, device="cuda:7")
+    assert not (tmp_path / "m.safetensors").exists() and not left_behind(tmp_path)
+    merge(tiny_sd15, tmp_path / "m.safetensors", lora, device="cpu")
+    merge(tiny_sd15, tmp_path / "n.safetensors", lora)
+    first, second = tensors_of(tmp_path / "m.safetensors"), tensors_of(tmp_path / "n.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
