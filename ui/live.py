@@ -22,9 +22,11 @@ from gradio.components import Component
 
 from backend.jobs.curve import Bucket
 from backend.jobs.follow import Follower, RunView, Sample
+from backend.jobs.logsearch import find_lines
 from backend.jobs.logtext import printable
 from backend.jobs.process import running_training
 from backend.jobs.runs import Run, find_run, list_runs, runs_root
+from ui.gpu import cards_at_work
 from ui.i18n import said, said_problem, texts
 from ui.thumbnails import thumbnail
 
@@ -88,7 +90,7 @@ def build_live() -> LivePanel:
         js_on_load=script(),
         head=f"<style>{(ASSETS / 'live.css').read_text(encoding='utf-8')}</style>",
         apply_default_css=False,
-        server_functions=[live_log],
+        server_functions=[live_log, live_find],
         texts=texts("live."),
     )
     return LivePanel(html, view)
@@ -155,6 +157,15 @@ def live_log(request: list[Any]) -> dict[str, Any]:
     return {"start": start, "lines": lines}
 
 
+def live_find(request: list[Any]) -> dict[str, Any]:
+    """Lines of a run's whole log: ``[run id, words, level]`` -> ``{"lines", "total"}``, the newest ones."""
+    run_id, words, level = (*request, "", "", "")[:3]
+    run = current_run(run_id) if isinstance(run_id, str) and run_id else None
+    if run is None:
+        return {"lines": [], "total": 0}
+    return asdict(find_lines(run.log, str(words)[:200], str(level), _LOG_LINES))
+
+
 def _fitted(now: RunView) -> dict[str, Any]:
     """The view with as much log, samples and details as fit."""
     for share in (1.0, 0.5, 0.25, 0.12, 0.06):
@@ -178,6 +189,9 @@ def _view(now: RunView, share: float) -> dict[str, Any]:
         "ended": state.ended,
         "phase": [now.phase[:40], said(now.phase_title)[:120], now.done, now.goal, now.unit[:20]],
         "figures": _figures(now),
+        "gpu": [[card.busy, card.memory_used, card.memory_total] for card in cards_at_work()]
+        if state.active
+        else [],
         "chart": _chart(now.curve.reduced(max(int(_POINTS * share), 60)))
         | {"validation": _validation(now.validation.reduced(max(int(_VALIDATION_POINTS * share), 20)))},
         "base": _file_url(now.run.path),

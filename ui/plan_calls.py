@@ -7,7 +7,7 @@ from typing import Any
 
 from backend.settings import Settings, to_toml
 from backend.settings.secrets import environment_of
-from backend.system.doctor import Finding
+from backend.system.doctor import OPTIONAL, Finding
 from ui.calls import Call, problem_dicts
 from ui.context import Context
 from ui.found import Finder
@@ -54,7 +54,7 @@ class PlanCalls:
             "state": "done",
             "card": card,
             "time": self._time(settings, card),
-            "doctor": [_told(finding) for finding in findings if finding.level != "ok"],
+            "doctor": [_told(finding) for finding in findings if _matters(finding)],
             "problems": card.get("problems") or [],
         }
 
@@ -64,6 +64,11 @@ class PlanCalls:
         if found is None or steps <= 0:
             return None
         return {**asdict(found), "total": found.seconds * steps}
+
+
+def _matters(finding: Finding) -> bool:
+    """Of what is not installed and not needed, only the choice of it tells."""
+    return finding.level == "bad" or (finding.level == "note" and finding.name not in OPTIONAL)
 
 
 def _told(finding: Finding) -> dict[str, str]:

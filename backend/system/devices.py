@@ -94,6 +94,42 @@ def _pair(text: str) -> tuple[int, int] | None:
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
+@dataclass(frozen=True)
+class Load:
+    """What a card is doing at this moment."""
+
+    busy: int | None
+    """Share of time in which it calculated, per cent; ``None`` when the driver does not tell."""
+    memory_used: int
+    """Bytes, by all programs."""
+    memory_total: int
+    """Bytes."""
+
+
+def load(timeout: float = 5.0) -> tuple[Load, ...]:
+    """What the NVIDIA cards are doing; empty where there is no driver or no card."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = "--query-gpu=utilization.gpu,memory.used,memory.total"
+    try:
+        done = subprocess.run(
+            [tool, query, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=timeout
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return parse_load(done.stdout) if done.returncode == 0 else ()
+
+
+def parse_load(text: str) -> tuple[Load, ...]:
+    """Cards from ``nvidia-smi --query-gpu=utilization.gpu,memory.used,memory.total``."""
+    rows = ([part.strip() for part in line.split(",")] for line in text.splitlines())
+    return tuple(
+        Load(int(busy) if busy.isdigit() else None, _mebibytes(used), _mebibytes(total))
+        for busy, used, total in (row for row in rows if len(row) == 3)
+    )
+
+
 def torch_build() -> TorchBuild | None:
     """The installed torch, read from its files; ``None`` when there is none."""
     try:

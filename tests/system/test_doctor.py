@@ -178,6 +178,12 @@ def test_cards_are_read_from_nvidia_smi() -> None:
     assert (second.name, second.memory_free, second.capability) == ("Some, card", 0, None)
 
 
+def test_what_cards_are_doing_is_read_from_nvidia_smi() -> None:
+    busy, silent = devices.parse_load("87, 9318, 24564\n[N/A], 12, 8192\nnonsense\n")
+    assert (busy.busy, busy.memory_used, busy.memory_total) == (87, 9318 * 2**20, 24564 * 2**20)
+    assert silent.busy is None
+
+
 def test_hidden_cards_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.shutil, "which", lambda _: "/bin/true")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -12,12 +12,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
 from backend.jobs.events import EventLog
+from backend.jobs.logsearch import Level
 from backend.jobs.process import register_current_process
 from backend.jobs.runs import Run, create_run
 from backend.jobs.state import ACTIVE, ENDED
@@ -182,13 +184,34 @@ def test_every_text_of_the_panel_exists_and_is_used(root: Path) -> None:
     used |= {word for names in listed for word in re.findall(r"\w+", names)}
     used |= {"elapsed", "took", "note", "warning", "error"} | (ACTIVE | ENDED | {"created"})
     used |= {f"kind_{kind}" for kind in ("result", "epoch", "step", "state", "recovery")}
-    used |= {"phase_sampling", "phase_saving"}
+    used |= {"phase_sampling", "phase_saving"} | {f"log_{level}" for level in get_args(Level)}
     known = {
         key[5:]
         for key in json.loads((root / "ui/i18n/en.json").read_text("utf-8"))
         if key.startswith("live.")
     }
     assert used == known
+
+
+def test_the_whole_log_is_searched(run: Run) -> None:
+    from ui.live import live_find
+
+    lines = [f"line {number}" for number in range(900)]
+    lines += [
+        "WARNING: little room",
+        "step 5/9 [00:01<00:02, 3.0it/s]",
+        "RuntimeError: no room",
+        "token=" + "x" * 30,
+    ]
+    run.log.write_text("\n".join(lines), encoding="utf-8")
+    sevens = [line for line in lines[:900] if "7" in line]
+    assert live_find([run.id, "7 LINE", ""]) == {"lines": sevens, "total": len(sevens)}
+    assert live_find([run.id, "", "warning"])["lines"] == ["WARNING: little room", "RuntimeError: no room"]
+    assert live_find([run.id, "ROOM", "error"])["lines"] == ["RuntimeError: no room"]
+    newest = live_find([run.id, "line", "all"])
+    assert (len(newest["lines"]), newest["total"]) == (400, 900)
+    assert live_find([run.id, "x", "all"])["lines"] == []
+    assert live_find([None]) == {"lines": [], "total": 0}
 
 
 def test_the_panel_loads_no_torch_and_parses_no_html(root: Path) -> None:

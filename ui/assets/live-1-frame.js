@@ -1,4 +1,4 @@
-// The live panel, part 1 of 4: tools and the skeleton. The parts are joined in this order by ui/live.py and draw
+// The live panel, part 1 of 5: tools and the skeleton. The parts are joined in this order by ui/live.py and draw
 // what its `view` sends. Everything that comes from files, captions or programs is set as text or as an
 // attribute, never parsed as HTML.
 const root = element.querySelector(".lv");
@@ -135,7 +135,7 @@ const part = (title, name, ...nodes) => {
   return put(make("section", `lv-part ${name}`), head, ...nodes);
 };
 const logBox = make("details", "lv-logbox");
-const copyLog = button("lv-button", say("copy"), () => copy(logLines().join("\n"), copyLog));
+const copyLog = button("lv-button", say("copy"), () => copy((search.on ? search.lines : logLines()).join("\n"), copyLog));
 const wrapLog = button("lv-button", say("wrap"), () => {
   const on = ui.log.classList.toggle("lv-wrap");
   wrapLog.setAttribute("aria-pressed", String(on));

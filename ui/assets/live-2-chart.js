@@ -1,4 +1,4 @@
-// The live panel, part 2 of 4: the loss chart, drawn as SVG.
+// The live panel, part 2 of 5: the loss chart, drawn as SVG.
 const chart = { data: null, at: null };
 const canvas = svg("svg", { class: "lv-plot", "aria-hidden": "true" });
 const tip = make("div", "lv-tip");

@@ -1,4 +1,4 @@
-// The live panel, part 3 of 4: sample pictures, a column a step, and the enlarged view.
+// The live panel, part 3 of 5: sample pictures, a row a prompt and a column a step, and the enlarged view.
 let pictures = []; // {url, small, step, index, prompt, seed}, by step, then by prompt
 const addresses = (view) => {
   const base = gradioRoot + view.base;
@@ -18,11 +18,32 @@ const drawSamples = onChange((samples, view) => {
   ui.samplesEmpty.hidden = pictures.length > 0;
   const few = pictures.length < samples.count;
   setText(ui.sampleCount, few ? say("newest", { count: pictures.length, total: samples.count }) : pictures.length ? String(samples.count) : "");
+  drawRows();
   matchColumns(steps);
   if (!had || atEnd) ui.samples.scrollLeft = ui.samples.scrollWidth;
 });
+// A row for each prompt, named at its left; a prompt that was changed on the way keeps the newest words.
+const labels = make("div", "lv-prompts");
+const rowNumber = new Map(); // index of a prompt -> its row, from 2 on: the steps stand in the first
+const drawRows = () => {
+  const words = new Map(pictures.map((picture) => [picture.index, picture.prompt]));
+  const rows = [...words.keys()].sort((a, b) => a - b);
+  rowNumber.clear();
+  rows.forEach((index, i) => rowNumber.set(index, i + 2));
+  labels.replaceChildren(
+    ...rows.map((index) => {
+      const label = make("span", "lv-prompt", words.get(index));
+      label.style.gridRow = rowNumber.get(index);
+      label.title = words.get(index);
+      return label;
+    }),
+  );
+  labels.hidden = rows.length < 2;
+  if (!labels.isConnected) ui.samples.before(labels);
+};
 // Columns stay as they are while new ones join them, so nothing flickers and the focus is kept.
 const matchColumns = (steps) => {
+  ui.samples.style.setProperty("--lv-rows", rowNumber.size);
   const old = new Map([...ui.samples.children].map((node) => [node.dataset.facts, node]));
   const columns = steps.map((step) => {
     const mine = pictures.filter((picture) => picture.step === step);
@@ -47,6 +68,7 @@ const thumb = (picture) => {
   image.src = picture.small;
   image.addEventListener("error", () => press.classList.add("lv-broken"));
   press.title = picture.prompt;
+  press.style.gridRow = rowNumber.get(picture.index);
   press.setAttribute("aria-label", say("enlarge", { step: picture.step, prompt: picture.prompt }));
   return put(press, image);
 };
@@ -61,7 +83,53 @@ const after = button("lv-button lv-after", "→", () => enlarge(current + 1));
 before.setAttribute("aria-label", say("previous"));
 after.setAttribute("aria-label", say("next"));
 let current = 0;
-put(dialog, put(make("div", "lv-frame"), large), put(make("div", "lv-about"), put(make("div"), place, caption), put(make("div", "lv-turn"), before, after, closer)));
+
+// ---- one step against another --------------------------------------------------------------------
+
+const other = make("img", "lv-other");
+const divider = make("input", "lv-divider");
+divider.type = "range";
+divider.min = "0";
+divider.max = "100";
+divider.step = "0.5";
+divider.setAttribute("aria-label", say("divider"));
+const against = make("select", "lv-level");
+against.setAttribute("aria-label", say("compare_with"));
+const beside = make("span", "lv-beside");
+const stack = put(make("div", "lv-stack"), large, other, beside);
+const drawDivider = () => {
+  other.style.clipPath = `inset(0 ${100 - divider.value}% 0 0)`;
+  beside.style.left = `${divider.value}%`;
+};
+const drawAgainst = () => {
+  const chosen = pictures.find((picture) => picture.url === against.value);
+  for (const node of [other, divider, beside]) node.hidden = !chosen;
+  if (!chosen) return;
+  other.src = chosen.url;
+  other.alt = `${say("step")} ${chosen.step.toLocaleString()}`;
+  drawDivider();
+};
+// The other steps of the same prompt; what was chosen stays chosen while one turns the pages.
+const offerOthers = (picture) => {
+  const before = pictures.find((one) => one.url === against.value);
+  const others = pictures.filter((one) => one.index === picture.index && one.url !== picture.url);
+  const options = others.map((one) => new Option(say("against", { step: one.step.toLocaleString() }), one.url));
+  against.replaceChildren(new Option(say("compare_none"), ""), ...options);
+  against.value = before ? (others.find((one) => one.step === before.step)?.url ?? "") : "";
+  against.hidden = !others.length;
+  drawAgainst();
+};
+divider.value = "50";
+divider.addEventListener("input", drawDivider);
+against.addEventListener("change", drawAgainst);
+stack.addEventListener("pointermove", (event) => {
+  if (other.hidden) return;
+  const box = stack.getBoundingClientRect();
+  divider.value = String(Math.min(100, Math.max(0, ((event.clientX - box.left) / box.width) * 100)));
+  drawDivider();
+});
+
+put(dialog, put(make("div", "lv-frame"), stack), divider, put(make("div", "lv-about"), put(make("div"), place, caption), put(make("div", "lv-turn"), against, before, after, closer)));
 root.append(dialog);
 const enlarge = (index) => {
   if (!pictures.length) return;
@@ -72,10 +140,12 @@ const enlarge = (index) => {
   setText(caption, picture.prompt);
   const seed = picture.seed === null ? "" : ` · ${say("seed", { seed: picture.seed })}`;
   setText(place, `${say("step")} ${picture.step.toLocaleString()}${seed}`);
+  offerOthers(picture);
   if (!dialog.open) dialog.showModal();
 };
 // Along the steps with left and right, along the prompts of one step with up and down.
 dialog.addEventListener("keydown", (event) => {
+  if (event.target === divider || event.target === against) return;
   const here = pictures[current];
   const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   const across = { ArrowUp: -1, ArrowDown: 1 }[event.key];

@@ -1,4 +1,4 @@
-// The live panel, part 4 of 4: figures, messages, files and log, and what happens when an update comes.
+// The live panel, part 5 of 5: figures, messages and files, and what happens when an update comes.
 
 // ---- figures -------------------------------------------------------------------------------------
 
@@ -37,11 +37,17 @@ const drawFigures = (view) => {
   const same = new Set(rates.map(([, value]) => value)).size < 2;
   show("learning_rate", rates.length ? rate(rates[0][1]) : "–", same ? "" : [rates[0][0], ...rates.slice(1).map(([name, value]) => `${name} ${rate(value)}`)].join(" · "));
   show("grad_norm", number(now.grad));
-  show("memory", now.memory ? `${number(now.memory / 2 ** 30)} GiB` : "–");
-  figures.memory.main.closest(".lv-figure").hidden = !now.memory;
+  drawMemory(now.memory, view.gpu);
   drawSpark(figures.loss.spark, view.chart.smooth);
   drawSpark(figures.learning_rate.spark, view.chart.lr);
   drawSpark(figures.grad_norm.spark, view.chart.grad);
+};
+// What the run itself holds, and what the cards do, other programs included.
+const drawMemory = (held, cards) => {
+  const gib = (bytes) => number(bytes / 2 ** 30);
+  const load = cards.map(([busy, used, total]) => say("card", { busy: busy ?? "–", used: gib(used), total: gib(total) }));
+  show("memory", held ? `${gib(held)} GiB` : "–", load.join(" · "));
+  figures.memory.main.closest(".lv-figure").hidden = !held && !cards.length;
 };
 const drawSpark = (node, values) => {
   const known = (values || []).filter((value) => value !== null);
@@ -132,7 +138,7 @@ const detailsOf = (text, key) => {
   return box;
 };
 
-// ---- files, plan, log ----------------------------------------------------------------------------
+// ---- files, plan ----------------------------------------------------------------------------
 
 const drawSaved = onChange(([saved, result]) => {
   const rows = [...saved].reverse().map((file) => {
@@ -152,61 +158,6 @@ const drawSaved = onChange(([saved, result]) => {
 const drawPlan = onChange((plan) => {
   ui.plan.replaceChildren(...plan.map(([key, value]) => put(make("div"), make("dt", "", key), make("dd", "", value))));
   planBox.hidden = plan.length === 0;
-});
-
-let log = { run: null, from: null, lines: new Map(), end: 0, asked: false };
-const logLines = () => [...log.lines.keys()].sort((a, b) => a - b).map((key) => log.lines.get(key));
-const takeLines = (start, lines) => lines.forEach((line, i) => log.lines.set(start + i, line));
-const drawLog = (view) => {
-  const news = view.log;
-  if (log.run !== view.run || log.from !== news.from) log = { run: view.run, from: news.from, lines: new Map(), end: 0, asked: false };
-  takeLines(news.start, news.lines);
-  log.end = news.start + news.lines.length;
-  for (const key of log.lines.keys()) if (key < log.end - 400 || key >= log.end) log.lines.delete(key);
-  ui.logFull.href = `${gradioRoot}${view.base}log.txt`;
-  setText(ui.logLast, news.lines[news.lines.length - 1] || say("log_empty"));
-  if (logBox.open) fillLog(news.oldest);
-};
-// What is older than the last update's lines is fetched once, when somebody looks.
-const fillLog = async (oldest) => {
-  const [mine, first] = [log, Math.min(...log.lines.keys(), log.end)];
-  const gaps = log.lines.size < log.end - Math.max(oldest, log.end - 400);
-  if (gaps && !log.asked && first > oldest - 1 && server.live_log) {
-    log.asked = true;
-    try {
-      const got = await server.live_log([log.run, oldest]);
-      if (mine === log) got.lines.forEach((line, i) => got.start + i < log.end && log.lines.set(got.start + i, line));
-    } catch (gone) {
-      log.asked = false;
-    }
-    if (mine === log) log.asked = false;
-  }
-  paintLog();
-};
-const LEVELS = [
-  ["lv-bad", /\b(error|traceback|exception|fatal)\b/i],
-  ["lv-warn", /\bwarn(ing)?\b/i],
-];
-const paintLog = onChangeOf(
-  () => logLines(),
-  (lines) => {
-    const atEnd = ui.log.scrollTop + ui.log.clientHeight >= ui.log.scrollHeight - 24;
-    const rows = lines.map((line) => {
-      const level = LEVELS.find(([, pattern]) => pattern.test(line));
-      return make("div", level ? level[0] : "", line || " ");
-    });
-    ui.log.replaceChildren(...rows);
-    if (atEnd) ui.log.scrollTop = ui.log.scrollHeight;
-  },
-);
-function onChangeOf(get, draw) {
-  const update = onChange(draw);
-  return () => update(get());
-}
-logBox.addEventListener("toggle", async () => {
-  if (!logBox.open || !shown) return;
-  await fillLog(shown.log.oldest);
-  ui.log.scrollTop = ui.log.scrollHeight;
 });
 
 // ---- updates -------------------------------------------------------------------------------------
