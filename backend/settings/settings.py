@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.errors import InputError, Problem
-from backend.settings import sections, sections_sd3, sections_whole
+from backend.settings import sections, sections_sd3, sections_sharding, sections_whole
 from backend.settings.arguments import argument_problems
 from backend.settings.convert import convert, plain
 from backend.settings.declare import SECTIONS, Declared, declarations
@@ -39,6 +39,7 @@ class Settings(BaseModel):
     tracking: sections.TrackingSettings = Field(default_factory=sections.TrackingSettings)
     hub: sections.HubSettings = Field(default_factory=sections.HubSettings)
     launch: sections.LaunchSettings = Field(default_factory=sections.LaunchSettings)
+    sharding: sections_sharding.ShardingSettings = Field(default_factory=sections_sharding.ShardingSettings)
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any], where: Where = None) -> Settings:

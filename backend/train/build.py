@@ -104,7 +104,7 @@ def build_session(
         _load_mean(ema, state)
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
     fused = _fused(settings, optimizer)
-    module, optimizer = wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
+    module, optimizer, parts = wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
     session = Session(
         settings=settings,
         seed=seed,
@@ -125,14 +125,16 @@ def build_session(
         events=events,
         cached_text=caches.encoders,
         team=team,
+        parts=parts,
         validator=Validator.of(settings, prepared.plan.validation, caches),
         ema=ema,
         preservation=preservation,
         fused=fused,
         identity=identity,
     )
-    if team.main:
-        _check_space(session, run)
+    with parts.whole():
+        if team.main:
+            _check_space(session, run)
     events.emit("plan", **_plan_event(prepared, session))
     return session, position
 

@@ -53,4 +53,4 @@ def idle_problem(groups: list[str], step: int) -> Problem:
 
 def _any(gradients: list[torch.Tensor]) -> bool:
     """Whether a gradient is not zero (infinite ones count: an fp16 scaler is finding its scale)."""
-    return bool((torch.stack([gradient.abs().max() for gradient in gradients]) != 0).any())
+    return bool((torch.stack([norm_of(gradient.abs().max()) for gradient in gradients]) != 0).any())

@@ -21,6 +21,7 @@ from backend.data.loader import Batch
 from backend.train.checkpoints import Position
 from backend.train.meter import Losses, StepRecord
 from backend.train.session import Session
+from backend.train.sharding import norm_of
 
 
 class Ending(Enum):
@@ -103,7 +104,7 @@ def clip(session: Session) -> Tensor:
     parameters = list(session.method.trainable.parameters())
     limit = session.settings.optimizer.max_grad_norm or float("inf")
     if session.accelerator.use_distributed:
-        return torch.as_tensor(session.accelerator.clip_grad_norm_(parameters, limit))
+        return norm_of(session.accelerator.clip_grad_norm_(parameters, limit))
     session.accelerator.unscale_gradients()
     return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
@@ -140,22 +141,31 @@ def end_epoch(session: Session, position: Position) -> Position:
 
 def sample(session: Session, position: Position, at_first: bool = False, epoch_end: bool = False) -> None:
     """Draw the sample prompts, unless there are none or it is not the time."""
-    if not session.team.main or (at_first and not session.sampler.at_first):
+    if not takes_part(session) or (at_first and not session.sampler.at_first):
         return
-    with session.meter.pause(), session.kept_weights():
-        session.sampler.draw(position.step, position.epoch if epoch_end else None)
+    with session.meter.pause(), session.kept_weights(), session.parts.whole():
+        if session.team.main:
+            session.sampler.draw(position.step, position.epoch if epoch_end else None)
     session.events.emit("phase", name="training", title="Training")
 
 
 def validate(session: Session, position: Position, epoch_end: bool = False, at_end: bool = False) -> None:
     """Measure on the pictures held out, when there are any and it is time."""
-    validator = session.validator if session.team.main else None
+    validator = session.validator if takes_part(session) else None
     if validator is None or not validator.due(position, epoch_end=epoch_end, at_end=at_end):
         return
     session.meter.flush()
-    with session.meter.pause(), session.kept_weights():
-        validator.measure(session, position, epoch_end=epoch_end)
+    with session.meter.pause(), session.kept_weights(), session.parts.whole():
+        if session.team.main:
+            validator.measure(session, position, epoch_end=epoch_end)
+        else:
+            validator.pass_over(position)
     session.events.emit("phase", name="training", title="Training")
+
+
+def takes_part(session: Session) -> bool:
+    """Whether this process does what only the main one is to do: or helps it, where weights are in parts."""
+    return session.team.main or session.parts.split
 
 
 def obey(session: Session, position: Position) -> Ending | None:

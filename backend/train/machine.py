@@ -14,8 +14,10 @@ from backend.jobs.events import Sink
 from backend.settings import Settings
 from backend.settings.conditions import holds
 from backend.settings.rules.terms import TEXT_OFF
+from backend.train import sharding
 from backend.train.family_rules import load_options
 from backend.train.preflight import Prepared
+from backend.train.sharding import ENTIRE, Parts
 from backend.train.step import StepModule
 from backend.train.team import refuse_sharding
 
@@ -35,18 +37,24 @@ def make_accelerator(settings: Settings) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
-    refuse_sharding()
+    plugin = sharding.plugin_of(settings)
+    if plugin is None:
+        refuse_sharding()
     chosen = settings.launch
     gradients = DistributedDataParallelKwargs(
         gradient_as_bucket_view=chosen.ddp_gradient_as_bucket_view,
         static_graph=chosen.ddp_static_graph,
         find_unused_parameters=not chosen.ddp_static_graph and _leaves_weights_out(settings),
     )
-    return Accelerator(
+    made = Accelerator(
         mixed_precision=settings.precision.mixed_precision,
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[gradients],
+        fsdp_plugin=plugin,
     )
+    if plugin is not None:
+        sharding.insist(made, plugin)
+    return made
 
 
 def _leaves_weights_out(settings: Settings) -> bool:
@@ -146,13 +154,15 @@ def _let_unscale_half(scaler: Any) -> None:
 
 def wrap(
     accelerator: Accelerator, module: StepModule, optimizer: torch.optim.Optimizer
-) -> tuple[StepModule, Any]:
+) -> tuple[StepModule, Any, Parts]:
     """Let accelerate wrap what has to be: several processes, or a gradient scaler.
 
     One process without a scaler needs neither wrapper, and a second of imports is saved.
     """
+    if accelerator.is_fsdp2:
+        return sharding.wrap(accelerator, module, optimizer)
     if accelerator.use_distributed:
         module = accelerator.prepare(module)
     if accelerator.use_distributed or accelerator.scaler is not None:
         optimizer = accelerator.prepare(optimizer)
-    return module, optimizer
+    return module, optimizer, ENTIRE

@@ -20,6 +20,7 @@ from backend.train.checkpoints import seed_of
 from backend.train.family_rules import require_sizes, require_suited
 from backend.train.hub import with_local_state
 from backend.train.modelspec import thumbnail
+from backend.train.team import require_several
 from backend.train.tracking import check_trackers
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     if base is not None:
         notes += _collect(problems, lambda: require_suited(settings, base)) or []
     _collect(problems, lambda: _thumbnail(settings))
+    _collect(problems, lambda: require_several(settings))
     _collect(problems, lambda: _schedule_class(settings))
     _collect(problems, lambda: _optimizer_class(settings))
     size = default_resolution(base, settings.model.v_parameterization) if base else 512

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend import settings as settings_package
 from backend.data.config import dataset_toml
@@ -26,6 +26,11 @@ from backend.train.preflight import Prepared, prepare, with_seed
 from backend.train.team import Team, calling_off, join
 from backend.train.tracking import tracked
 from backend.weights.safefile import write_text_atomic
+
+if TYPE_CHECKING:
+    from backend.train.checkpoints import Position
+    from backend.train.loop import Ending
+    from backend.train.session import Session
 
 
 def train_from_settings(settings: Settings, notes: Iterable[Problem] = ()) -> int:
@@ -145,9 +150,7 @@ def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, te
     started = time.time()
     from backend.train.build import build_session
     from backend.train.caching import StopRequested
-    from backend.train.loop import Ending, train
-    from backend.train.losses import tell as tell_losses
-    from backend.train.result_facts import file_facts
+    from backend.train.loop import train
     from backend.weights.hashes import prefetch
 
     for note in prepared.notes:
@@ -164,16 +167,32 @@ def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, te
         raise
     session.meter.flush()
     session.meter.gather(team)
-    team.leave()
-    if not team.main:
-        return ending.value
+    if not session.parts.split:
+        team.leave()
+        if not team.main:
+            return ending.value
+    return _end(session, prepared, ending, position, run)
+
+
+def _end(session: Session, prepared: Prepared, ending: Ending, position: Position, run: Run) -> str:
+    """Files and last words; by the main process, which the others help where weights are in parts."""
+    from backend.train.loop import Ending
+    from backend.train.losses import tell as tell_losses
+    from backend.train.result_facts import file_facts
+
+    events, team = session.events, session.team
     if ending is Ending.STOPPED:
         events.emit("state", state="stopping")
         session.saver.stopped(session, position)
-        tell_losses(session.meter.table, run.path, events)
+        if team.main:
+            tell_losses(session.meter.table, run.path, events)
         return "stopped"
     events.emit("phase", name="saving", title="Saving the result")
     path = session.saver.finish(session, position)
+    if session.parts.split:
+        team.leave()
+    if not team.main:
+        return "finished"
     facts = {**session.result_facts(position), **tell_losses(session.meter.table, run.path, events)}
     facts |= file_facts(path, prepared.plan) | _second_look(path, events)
     events.emit("result", path=str(path), facts=facts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backend.settings import Settings
 from backend.train.checkpoints import Position, State, remove_state, save_state
@@ -42,9 +42,13 @@ class Saver:
         every = self._retention.every_steps
         if every and position.step % every == 0 and position.step < session.length.steps:
             self._save(session, position, "step")
-        minutes = self._settings.recovery_minutes
-        if minutes and time.monotonic() - self._recovered >= minutes * 60:
+        if self._settings.recovery_minutes and self._recovery_due(session):
             self.recovery(session, position)
+
+    def _recovery_due(self, session: Session) -> bool:
+        """By the clock; by that of the main process where all have to take part."""
+        due = time.monotonic() - self._recovered >= self._settings.recovery_minutes * 60
+        return session.team.tell(due) if session.parts.split else due
 
     def after_epoch(self, session: Session, position: Position) -> None:
         """Files due after an epoch. The last epoch's file is the result."""
@@ -99,23 +103,33 @@ class Saver:
         session.meter.flush()
         name = f"{self._stem(position, moment)}{session.method.suffix()}"
         path = free_name(self._output / name, self.manifest)
-        if self._main:
+        if self._main or session.parts.split:
             facts = self._facts.at(position.step, position.epoch)
-            with session.kept_weights():
-                patiently(session, lambda: session.method.save(path, facts))
+            with session.kept_weights(), session.parts.whole():
+                if self._main:
+                    patiently(session, lambda: session.method.save(path, facts))
+        if self._main:
             self._announce(session, Entry.of(path, kind, moment, position.step, position.epoch))
         return path
 
     def _state(self, session: Session, position: Position, folder: Path, moment: Moment) -> None:
         session.meter.flush()
-        if not self._main:
+        if not (self._main or session.parts.split):
             return
+        memory = session.parts.memory(session.optimizer)
+        with session.parts.whole():
+            if self._main:
+                self._write_state(session, position, folder, moment, memory)
+
+    def _write_state(
+        self, session: Session, position: Position, folder: Path, moment: Moment, memory: dict[str, Any]
+    ) -> None:
         kind: Kind = "recovery" if moment == "recovery" else "state"
         if kind == "state":
             folder = free_name(folder, self.manifest)
         scaler = session.accelerator.scaler
         optimizer = {
-            "optimizer": session.optimizer.state_dict(),
+            "optimizer": memory,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "ema": session.ema.state() if session.ema is not None else None,
             "losses": session.meter.table.state(),

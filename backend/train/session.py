@@ -30,6 +30,7 @@ from backend.train.samples import Sampler
 from backend.train.saver import Saver
 from backend.train.schedule_class import ClassSchedule
 from backend.train.schedules import Schedule
+from backend.train.sharding import ENTIRE, Parts
 from backend.train.step import ClassText, StepInputs, StepModule
 from backend.train.team import ALONE, SharedControl, Team
 from backend.train.texts import tokenize
@@ -72,6 +73,8 @@ class Session:
     """Not None when weights are changed inside the backward pass."""
     team: Team = ALONE
     """The processes of this training."""
+    parts: Parts = ENTIRE
+    """Whether what is trained lies whole in each of them."""
     validator: Validator | None = None
     """None without pictures held out."""
     ema: Ema | None = None

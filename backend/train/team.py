@@ -22,12 +22,13 @@ from backend.data.store import MemoryStore, TensorStore
 from backend.errors import InputError
 from backend.jobs.control import ControlReader
 from backend.jobs.runs import Run
+from backend.settings import Settings
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=7)
 """How long processes wait for the main one to check, save or draw; one that died is noticed at once."""
-_SHARDING = {
+_SPLITTING = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
@@ -123,14 +124,25 @@ def launched() -> bool:
 
 def refuse_sharding() -> None:
     """Raises InputError when accelerate was told, by hand or by its configuration, to split the model up."""
-    for variable, name in _SHARDING.items():
+    for variable, name in _SPLITTING.items():
         if os.environ.get(variable, "").lower() == "true":
             raise InputError(
-                f"accelerate is set to use {name}, which Atelier does not work with",
-                why="it splits up what is trained, and a LoRA is small: nothing would be gained",
-                next="start it with accelerate launch --multi_gpu, or give num_processes to Atelier",
+                f"accelerate is set to use {name}, which Atelier was not asked for",
+                why="what is trained is split up by Atelier's own option fsdp, and by nothing else",
+                next="start it with accelerate launch --multi_gpu, or give num_processes to Atelier, and set "
+                "fsdp where weights are to be split up",
                 key="num_processes",
             )
+
+
+def require_several(settings: Settings) -> None:
+    """Raises InputError when weights are to be split up over one process."""
+    if settings.sharding.fsdp and settings.launch.num_processes == 1 and not launched():
+        raise InputError(
+            "fsdp has nothing to split up over one process",
+            next="give num_processes, one for each card, or leave fsdp out",
+            key="fsdp",
+        )
 
 
 def join(timeout_minutes: int | None = None) -> Team:

@@ -91,6 +91,10 @@ class Validator:
             return position.epoch % (self.every_epochs or 1) == 0
         return at_end or (bool(self.every_steps) and position.step % (self.every_steps or 1) == 0)
 
+    def pass_over(self, position: Position) -> None:
+        """Another process measures now."""
+        self._step = position.step
+
     def measure(self, session: Session, position: Position, *, epoch_end: bool = False) -> None:
         """Measure and record it. What goes wrong becomes a warning; a stop breaks it off."""
         self._step, started = position.step, time.monotonic()

@@ -19,6 +19,7 @@ from backend.settings.rules import (
     rates,
     results,
     sd3,
+    sharding,
 )
 from backend.settings.rules.rule import Rule, RuleKind
 
@@ -36,5 +37,6 @@ RULES: tuple[Rule, ...] = (
     *results.RULES,
     *launch.RULES,
     *sd3.RULES,
+    *sharding.RULES,
 )
 """All rules, in the order in which they are judged."""

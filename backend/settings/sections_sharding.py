@@ -1,0 +1,20 @@
+"""Options of training whose weights, gradients and optimizer memory lie in parts on several cards."""
+
+from __future__ import annotations
+
+from backend.settings.methods import NETWORK, WHOLE
+from backend.settings.option import Section, option
+
+_FSDP = (("fsdp", (True,)),)
+
+
+class ShardingSettings(Section):
+    """What several processes share out among them, so that each holds a part. It pays for whole models; a LoRA is small."""
+
+    title = "Split over cards"
+    on_resume = "safe"
+    methods = (*NETWORK, *WHOLE)
+
+    fsdp: bool = option(False, "Split up (FSDP)", "Each process keeps a part of what is trained, of its gradients and of the optimizer's memory (PyTorch's fully sharded data parallel). Needs several processes.", level="expert")
+    fsdp_min_num_params: int | None = option(None, "Numbers in a piece", "Layers with more numbers than this are gathered one by one while they compute. Empty: all at once, which is faster.", ge=1, le=10**12, level="expert", methods=WHOLE, show_if=_FSDP)
+    fsdp_reshard_after_forward: bool = option(True, "Let go between passes", "A piece is let go after the forward pass and gathered again for the backward pass: less memory, more traffic.", level="expert", methods=WHOLE, show_if=_FSDP)
