@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -50,6 +50,8 @@ _REACH = (1, 1, 2, 3)
 _SHARPNESS = (0.8, 1.1, 1.4, 1.7)
 """How clearly, layer by layer: what else is known of a patch grows beside its place."""
 _BATCH = 32
+_HARD = (10, 6)
+"""Of a batch, pictures with two things and with a small one: too rare to be learnt from chance alone."""
 _SHIFT = 6
 """Pictures are moved by up to so many pixels."""
 
@@ -200,14 +202,18 @@ def train(work: Path, pace: Pace, coder: Vae, seed: int, count: int = COUNT) -> 
     pictures, wanted = np.concatenate([first[0], last[0]]), torch.cat([first[1], last[1]])
     scenes = [*first[2], *last[2]]
     captions = [scene.caption() for scene in scenes]
-    easy = torch.tensor([index for index, scene in enumerate(scenes) if _easy(scene)] or [0])
+    kinds = [
+        [index for index, scene in enumerate(scenes) if is_one(scene)] for is_one in (_easy, _two, _small)
+    ]
+    easy, *hard = (torch.tensor(kind or [0]) for kind in kinds)
 
     def loss_of(moment: Moment) -> Tensor:
         generator = keyed.generator(seed, "captioner", moment.step)
         if moment.share < easy_until:
-            chosen = easy[torch.randint(len(easy), (_BATCH,), generator=generator)]
+            chosen = _some(easy, _BATCH, generator)
         else:
-            chosen = torch.randint(count, (_BATCH,), generator=generator)
+            rest = _some(torch.arange(count), _BATCH - sum(_HARD), generator)
+            chosen = torch.cat([*map(_some, hard, _HARD, [generator] * len(hard)), rest])
         pixels = moved(pixels_of(pictures[chosen.numpy()]), generator)
         if moment.step % 2:
             pixels = worn(pixels, generator)
@@ -221,9 +227,26 @@ def train(work: Path, pace: Pace, coder: Vae, seed: int, count: int = COUNT) -> 
     return course
 
 
+def _numbers_of(scenes: Sequence[Scene], is_one: Callable[[Scene], bool]) -> Tensor:
+    return torch.tensor([index for index, scene in enumerate(scenes) if is_one(scene)] or [0])
+
+
+def _some(numbers: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` of the numbers, drawn with return."""
+    return numbers[torch.randint(len(numbers), (count,), generator=generator)]
+
+
 def _easy(scene: Scene) -> bool:
     """One big thing: its shape is learnt first there."""
     return len(scene.things) == 1 and scene.things[0].size == "big"
+
+
+def _two(scene: Scene) -> bool:
+    return len(scene.things) == 2
+
+
+def _small(scene: Scene) -> bool:
+    return len(scene.things) == 1 and scene.things[0].size == "small"
 
 
 def write(learner: Learner, folder: Path, made: Mapping[str, object]) -> int:
