@@ -8,7 +8,7 @@ JSON file a language beside this one holds
 - ``templates``: the template as it stands in the code -> its translation;
 - ``pieces``: the same for texts that are put together in code and stand inside of others.
 
-A piece's value may be written ``{0:n}``, which takes a number only.
+A piece's value may be written ``{0:n}``, which takes a number only, or ``{0:w}``, which takes one word.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from typing import Any
 ENGLISH = "en"
 VARIABLE = "ATELIER_LANGUAGE"
 """The language of command lines; English when unset."""
-_PART = re.compile(r"\{(\d*)(:n)?\}|\{\{|\}\}")
-_NUMBER = r"([+-]?\d[\d.,]*)"
+_PART = re.compile(r"\{(\d*)(:[nw])?\}|\{\{|\}\}")
+_VALUES = {"value": "(.+?)", "number": r"([+-]?\d[\d.,]*)", "word": r"([^\s,;:]+)"}
+"""What each kind of value may be, as an expression."""
+_KINDS = {None: "value", ":n": "number", ":w": "word"}
 _FEWEST_LETTERS = 4
 """A template with fewer letters of its own would fit texts it has nothing to do with."""
 _LONGEST = 2000
@@ -47,6 +49,8 @@ class _Pattern:
     order: tuple[int, ...]
     """The number of each value in the order in which they stand."""
     translation: str
+    letters: int
+    """The length of its own text: of two that fit, the one that says more is meant."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def translated(text: str, language: str) -> str:
     """A message in ``language``; as it is where there is no translation."""
     if language == ENGLISH or not text or len(text) > _LONGEST:
         return text
-    return "\n".join(_line(line, language) for line in text.split("\n"))
+    whole = _by_pattern(text, language, 0)
+    return whole or "\n".join(_line(line, language) for line in text.split("\n"))
 
 
 def translated_problem(problem: Mapping[str, Any], language: str) -> dict[str, Any]:
@@ -97,6 +102,18 @@ def is_translatable(template: str) -> bool:
     return len(re.sub(r"[\W\d_]", "", _PART.sub("", template))) >= _FEWEST_LETTERS
 
 
+def is_known(template: str, language: str) -> bool:
+    """Whether a message of this template is translated, by itself or by a piece that is like it."""
+    return (
+        template in templates(language) or _by_pattern(_with_words(template), language, _DEEPEST) is not None
+    )
+
+
+def _with_words(template: str) -> str:
+    """A message as it may come from a template: each value is a word."""
+    return "".join(text if kind == "text" else f"value{text}" for kind, text in parts_of(template))
+
+
 def _read(language: str) -> dict[str, dict[str, str]]:
     path = Path(__file__).parent / f"{language}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -110,6 +127,10 @@ def _line(line: str, language: str) -> str:
 
 
 def _found(text: str, language: str, depth: int) -> str | None:
+    return _by_pattern(text, language, depth) or _after_a_place(text, language, depth)
+
+
+def _by_pattern(text: str, language: str, depth: int) -> str | None:
     catalogue = _catalogue(language)
     if text in catalogue.exact:
         return catalogue.exact[text]
@@ -117,7 +138,7 @@ def _found(text: str, language: str, depth: int) -> str | None:
         match = pattern.anchor in text and pattern.expression.fullmatch(text)
         if match:
             return _filled(pattern, match.groups(), language, depth)
-    return _after_a_place(text, language, depth)
+    return None
 
 
 def _filled(pattern: _Pattern, values: Sequence[str], language: str, depth: int) -> str:
@@ -145,11 +166,11 @@ def _catalogue(language: str) -> _Catalogue:
     exact: dict[str, str] = {}
     patterns: list[_Pattern] = []
     for template, translation in {**templates(language), **pieces(language)}.items():
-        if "{0" not in template and "{}" not in template:
+        if all(kind == "text" for kind, _ in parts_of(template)):
             exact[_plain(template)] = _plain(translation)
         elif is_translatable(template):
             patterns.append(_pattern(template, translation))
-    patterns.sort(key=lambda one: -len(one.expression.pattern))
+    patterns.sort(key=lambda one: -one.letters)
     return _Catalogue(exact, patterns)
 
 
@@ -160,14 +181,16 @@ def _pattern(template: str, translation: str) -> _Pattern:
             expression += re.escape(text)
             own[-1] += text
         else:
-            expression += _NUMBER if kind == "number" else "(.+?)"
+            expression += _VALUES[kind]
             order.append(int(text))
             own.append("")
-    return _Pattern(max(own, key=len), re.compile(expression, re.DOTALL), tuple(order), translation)
+    return _Pattern(
+        max(own, key=len), re.compile(expression, re.DOTALL), tuple(order), translation, sum(map(len, own))
+    )
 
 
 def parts_of(template: str) -> Iterator[tuple[str, str]]:
-    """``("text", own text)``, ``("value", its number)`` and ``("number", its number)``, in order."""
+    """``("text", own text)``, and for a value its kind (``value``, ``number``, ``word``) and its place."""
     end = 0
     for found in _PART.finditer(template):
         yield "text", template[end : found.start()]
@@ -175,7 +198,7 @@ def parts_of(template: str) -> Iterator[tuple[str, str]]:
         if found[0] in ("{{", "}}"):
             yield "text", found[0][0]
         else:
-            yield "number" if found[2] else "value", found[1]
+            yield _KINDS[found[2]], found[1]
     yield "text", template[end:]
 
 

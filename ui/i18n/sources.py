@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import string
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -91,6 +92,10 @@ _NOT_READ = {
 """Their arguments that are no sentences."""
 
 
+_CODE = re.compile(r"\\[bs]|\.[*+]|\|\w+\)|\)\?|= \?|like \?")
+"""What only expressions and queries hold."""
+
+
 def spoken_templates(root: Path = REPOSITORY / "backend") -> dict[str, str]:
     """Every template in the backend's source -> ``file:line`` of its first place, in order."""
     found: dict[str, str] = {}
@@ -141,7 +146,7 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
 def is_sentence(template: str) -> bool:
     """Whether a text is words for people: blanks between words, and enough letters of its own."""
     own = "".join(text for kind, text in messages.parts_of(template) if kind == "text")
-    return " " in own.strip() and messages.is_translatable(template)
+    return " " in own.strip() and messages.is_translatable(template) and not _CODE.search(own)
 
 
 def _template(node: ast.expr) -> str | None:

@@ -144,7 +144,7 @@ def _as_dict(opened: Opened, finding: Finding, ids: dict[Path, str]) -> dict[str
     return {
         "rule": finding.rule,
         "severity": finding.severity,
-        "title": said(f"{finding.count:,} {finding.title}"),
+        "title": t("data.finding", n=f"{finding.count:,}", title=said(finding.title)),
         "meaning": t(f"data.rule_{finding.rule}"),
         "fix": {"title": t(f"data.fix_{fix.kind}"), "help": said(fix.description)} if fix else None,
         "examples": [_example(opened, one.path, one.detail, ids) for one in finding.examples[:_EXAMPLES]],
