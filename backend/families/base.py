@@ -76,6 +76,20 @@ class Source:
     sha256: str | None = None
 
 
+@dataclass(frozen=True)
+class CaptionFiles:
+    """The .npz files in which sd-scripts keeps encoded captions."""
+
+    ending: str
+    """Of the file's name, after the picture's."""
+    columns: Mapping[str, tuple[str, int, int]]
+    """Name in the conditioning -> the array that holds it, from which column to which."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Array -> the shape that it must have."""
+    flags: Mapping[str, bool]
+    """Arrays of one truth value that must be as given."""
+
+
 class DiffusionModel(ABC):
     """A loaded model: denoiser, text encoders, VAE, tokenizer and the family's rules.
 
@@ -151,6 +165,10 @@ class DiffusionModel(ABC):
     def text_rules(self) -> str:
         """What decides :meth:`encode_text` beside weights, captions and its arguments, for caches."""
         return ""
+
+    def caption_files(self, encoders: Collection[str]) -> CaptionFiles | None:
+        """How sd-scripts keeps what these text encoders make of a caption; None where it is not read."""
+        return None
 
     def training_draws(self, seed: int, keys: Sequence[tuple[str, int]]) -> Conditioning:
         """Further conditioning of pictures at a visit, (B, ...) each, drawn by (picture id, visit)."""

@@ -20,6 +20,7 @@ Where = Callable[[str], str]
 
 RENAMED: Mapping[str, tuple[str, Any]] = {
     "caption_extention": ("caption_extension", None),
+    "diffusers_xformers": ("xformers", True),
     "learning_rate_te": ("text_encoder_lr", None),
     "learning_rate_te1": ("text_encoder_lr1", None),
     "learning_rate_te2": ("text_encoder_lr2", None),
@@ -34,29 +35,24 @@ NEEDS_NOTHING: Mapping[str, str] = {
     "lowram": "model files are read without a second copy in memory",
     "no_token_padding": "it has no effect in sd-scripts either",
     "persistent_data_loader_workers": "the loading threads live as long as the run",
-    "save_clip": "what is learned in text encoders is in the network's file",
-    "save_t5xxl": "what is learned in text encoders is in the network's file",
+    "save_clip": "what is learned in text encoders is in the file",
+    "save_t5xxl": "what is learned in text encoders is in the file",
     "skip_cache_check": "caches are found by content, so there is nothing to check",
     "skip_latents_validity_check": "caches are found by content, so there is nothing to check",
     "tokenizer_cache_dir": "the tokenizer comes with Atelier",
+    "use_safetensors": "files are safetensors unless save_model_as says otherwise",
     "v2": "the kind of model is read from its file",
     "zero_stage": "it only counts with deepspeed",
 }
 """Name -> why it may be given and needs nothing."""
 
 _ABSENT = """
-    block_lr blockwise_fused_optimizers
-    cond_emb_dim conditioning_data_dir
     control_net_lr controlnet_model_name_or_path
-    dataset_class debug_dataset deepspeed diffusers_xformers
+    dataset_class debug_dataset deepspeed
     fp16_master_weights_and_gradients
-    fused_optimizer_groups
-    init_word
-    num_last_block_to_freeze num_vectors_per_token offload_optimizer_device
+    offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
-    token_string
-    use_object_template use_safetensors use_style_template
-    weights zero3_init_flag
+    zero3_init_flag
     zero3_save_16bit_model
 """
 ABSENT: frozenset[str] = frozenset(_ABSENT.split())
@@ -64,12 +60,10 @@ ABSENT: frozenset[str] = frozenset(_ABSENT.split())
 
 NEUTRAL: Mapping[str, Any] = {
     "control_net_lr": 1e-4,
-    "num_vectors_per_token": 1,
 }
 """Values of absent options that change nothing. Of the others: 0, false and nothing."""
 
 HINTS: Mapping[str, str] = {
-    "conditioning_data_dir": "name it in a subset of a dataset file and give that as dataset_config",
     "config_file": "it has a meaning on the command line only",
     "output_config": "it has a meaning on the command line only",
     "dry_run": "it has a meaning on the command line only",
@@ -148,7 +142,17 @@ def translate(values: Mapping[str, Any], where: Where) -> Translated:
             _unpack(result, value, where(key))
         elif key not in declarations():
             _foreign(result, key, value, where(key))
+    if not _is_off(values.get("use_safetensors")):
+        _as_safetensors(result)
     return result
+
+
+def _as_safetensors(result: Translated) -> None:
+    """``use_safetensors`` beside a kind of file that has a sister in safetensors means that one."""
+    sisters = {"ckpt": "safetensors", "diffusers": "diffusers_safetensors"}
+    kind = str(result.values.get("save_model_as", ""))
+    if kind in sisters:
+        result.values["save_model_as"] = sisters[kind]
 
 
 def _switched_off(result: Translated, key: str, value: Any, place: str) -> bool:

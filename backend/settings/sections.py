@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from backend.settings import optimizers, schedules
-from backend.settings.methods import BESIDE, METHODS, NETWORK, WHOLE
+from backend.settings.methods import BESIDE, GUIDED, METHODS, NETWORK, SIZED, TEXTUAL, UNGUIDED, WHOLE
 from backend.settings.option import Section, option
 from backend.settings.types import Fraction01, Resolution, Steps, TextList, read_face_range
 
@@ -65,13 +65,17 @@ class DatasetSettings(Section):
     )  # fmt: skip
     reg_data_dir: str | None = option(
         None, "Regularisation folder", "Pictures of the general class, in sub-folders like '1_dog', so that it is not forgotten.",
-        path="folder",
+        path="folder", methods=UNGUIDED,
+    )  # fmt: skip
+    conditioning_data_dir: str | None = option(
+        None, "Guide pictures", "Folder of the pictures that guide, one for each picture and of its name. They are cut and mirrored as their picture is.",
+        level="basic", path="folder", methods=GUIDED,
     )  # fmt: skip
     dataset_config: str | None = option(
         None, "Dataset file", "A dataset TOML or JSON as sd-scripts reads it; used instead of the folders above.", path="file"
     )
     in_json: str | None = option(
-        None, "Metadata file", "A .json or .jsonl file that names the pictures (from the picture folder on) and their captions, as fine-tuning scripts write it.", path="file", level="expert"
+        None, "Metadata file", "A .json or .jsonl file that names the pictures (from the picture folder on) and their captions, as fine-tuning scripts write it.", path="file", level="expert", methods=UNGUIDED
     )
     dataset_repeats: int = option(1, "Repeats", "Times each picture is seen in an epoch when its folder name gives no number.", ge=1, le=100_000)
     class_tokens: str | None = option(
@@ -105,9 +109,9 @@ class DatasetSettings(Section):
     enable_wildcard: bool = option(False, "Wildcards", "{a|b} in a caption becomes one of them; of several lines one is taken.", level="expert")
     caption_prefix: str | None = option(None, "Caption prefix", "Put before every caption.", level="expert")
     caption_suffix: str | None = option(None, "Caption suffix", "Put after every caption.", level="expert")
-    caption_dropout_rate: Fraction01 = option(0.0, "Drop captions", "Share of visits without a caption.", ge=0, le=1)
-    caption_dropout_every_n_epochs: int = option(0, "Drop captions every n epochs", "In every n-th epoch no picture has a caption. 0: never.", ge=0, level="expert", unit="epochs")
-    caption_tag_dropout_rate: Fraction01 = option(0.0, "Drop tags", "Share of tags left out at a visit.", ge=0, le=1)
+    caption_dropout_rate: Fraction01 = option(0.0, "Drop captions", "Share of visits without a caption.", ge=0, le=1, methods=TEXTUAL)
+    caption_dropout_every_n_epochs: int = option(0, "Drop captions every n epochs", "In every n-th epoch no picture has a caption. 0: never.", ge=0, level="expert", unit="epochs", methods=TEXTUAL)
+    caption_tag_dropout_rate: Fraction01 = option(0.0, "Drop tags", "Share of tags left out at a visit.", ge=0, le=1, methods=TEXTUAL)
     token_warmup_min: int = option(1, "Tag warm-up: first tags", "Tags at the start of the warm-up.", ge=0, level="expert")
     token_warmup_step: float = option(0, "Tag warm-up: steps", "Steps until all tags are used; below 1 a share of all steps. 0: off.", ge=0, level="expert")
     validation_split: Fraction01 = option(0.0, "Held out for validation", "Share of the pictures that is not trained on, to measure the model by. A picture is never on both sides. 0: none.", ge=0, le=1, level="expert")
@@ -126,7 +130,7 @@ class CachingSettings(Section):
 
     cache_latents: bool = option(False, "Cache latents", "Encode each picture once. Saves memory and most of the time.")
     cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.", resume="safe")
-    use_npz_caches: bool = option(False, "Use sd-scripts' caches", "Take latents from sd-scripts' .npz files beside the pictures when size and mirroring agree. They do not say which VAE made them, so switch it on only when it was this one.", families=_DIFFUSION, level="expert")
+    use_npz_caches: bool = option(False, "Use sd-scripts' caches", "Take latents from sd-scripts' .npz files beside the pictures when size and mirroring agree, with SD 3 encoded captions as well. They do not say which model made them, so switch it on only when it was this one.", level="expert")
     vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert", resume="safe")
     cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.")
     cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert", resume="safe")
@@ -173,11 +177,11 @@ class NetworkSettings(Section):
         choices=("locon", "loha", "lokr", "ia3", "dylora", "diag-oft", "boft", "glora", "full", "norm"), show_if=_LYCORIS, network_arg=True)  # fmt: skip
     preset: str = option("full", "LyCORIS layers", "Which layers are trained; full has more than a LoRA with convolutions.",
         choices=("full", "full-lin", "attn-mlp", "attn-only", "unet-only", "unet-transformer-only", "unet-convblock-only", "ia3"), show_if=_LYCORIS, network_arg=True)  # fmt: skip
-    network_dim: int | None = option(None, "Rank", "Size of the LoRA: 4 to 16 for a subject, more for styles. 4 when empty.", ge=1, le=1024, level="basic")
+    network_dim: int | None = option(None, "Rank", "Size of the LoRA: 4 to 16 for a subject, more for styles. 4 when empty; of a ControlNet-LLLite 64.", ge=1, le=1024, level="basic", methods=SIZED)
     network_alpha: float = option(1.0, "Alpha", "The LoRA counts alpha / rank as strong. Half the rank is a common choice.", ge=0, le=10_000)
     conv_dim: int | None = option(None, "Convolution rank", "Also train the 3x3 convolutions with this rank: better for styles, larger files. With LyCORIS the rank when empty.", ge=1, le=1024, show_if=_CONV, network_arg=True)
     conv_alpha: float | None = option(None, "Convolution alpha", "As alpha, for the 3x3 convolutions. 1 when empty, with LyCORIS alpha.", ge=0, le=10_000, show_if=_CONV, network_arg=True)
-    network_dropout: float | None = option(None, "Dropout", "Share of the LoRA's inner values left out at each step.", ge=0, lt=1, level="expert", resume="changes")
+    network_dropout: float | None = option(None, "Dropout", "Share of the LoRA's inner values left out at each step.", ge=0, lt=1, level="expert", resume="changes", methods=SIZED)
     rank_dropout: float | None = option(None, "Rank dropout", "Share of ranks left out at each step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True, resume="changes")
     module_dropout: float | None = option(None, "Module dropout", "Chance that a module is left out for a step.", ge=0, lt=1, level="expert", show_if=_DROPS, network_arg=True, resume="changes")
     rank_dropout_scale: bool = option(False, "Rescale after rank dropout", "What is left counts more by as much as was left out.", level="expert", show_if=_kinds("locon", "loha", "lokr", "glora", "full"), network_arg=True, resume="changes")
@@ -216,7 +220,7 @@ class NetworkSettings(Section):
     base_weights: TextList = option((), "LoRAs to build on", "LoRA files that are merged into the model before training.", level="expert", resume="changes")
     base_weights_multiplier: TextList = option((), "Their strengths", "One number for each of these files; 1 when left out.", level="expert", resume="changes")
     network_args: TextList = option((), "More network arguments", "key=value pairs, as sd-scripts takes them.", level="expert")
-    network_weights: str | None = option(None, "Start from LoRA", "Go on from the weights of this LoRA file.", path="file", resume="safe")
+    network_weights: str | None = option(None, "Start from file", "Go on from the weights of this LoRA, or ControlNet-LLLite where that is trained.", path="file", resume="safe", methods=SIZED)
     dim_from_weights: bool = option(False, "Rank from that file", "Take rank and alpha of every module from the file to start from.", level="expert")
     network_train_unet_only: bool = option(False, "U-Net only", "Leave the text encoder as it is.")
     network_train_text_encoder_only: bool = option(False, "Text encoder only", "Leave the U-Net as it is.", level="expert")
@@ -297,8 +301,8 @@ class LossSettings(Section):
         note="Each picture has its own strength; in sd-scripts a batch has one.")  # fmt: skip
     min_timestep: int = option(0, "Lowest timestep", "Noise levels below are not trained.", ge=0, le=999, level="expert")
     max_timestep: int = option(1000, "Highest timestep", "Noise levels from here on are not trained.", ge=1, le=1000, level="expert")
-    masked_loss: bool = option(False, "Masked loss", "Use mask pictures of a dataset file (conditioning_data_dir) to weigh the loss.")
-    masked_loss_normalize: bool = option(False, "Mean over the mask", "A picture with a small mask counts as much as one with a large one. Off: as much less as its mask is smaller, as in sd-scripts.", level="expert")
+    masked_loss: bool = option(False, "Masked loss", "Use mask pictures of a dataset file (conditioning_data_dir) to weigh the loss.", methods=UNGUIDED)
+    masked_loss_normalize: bool = option(False, "Mean over the mask", "A picture with a small mask counts as much as one with a large one. Off: as much less as its mask is smaller, as in sd-scripts.", level="expert", methods=UNGUIDED)
     diff_output_preservation: bool = option(False, "Preserve the class", "While the subject is learnt, the class (dog of 'sks dog') is held to what the base model shows, without regularisation pictures. A step takes more than twice the time, and more memory.", methods=NETWORK)
     diff_output_preservation_class: str | None = option(None, "Class to preserve", "The words that take the subject's place in captions, such as dog.", show_if=_HELD, per_run=True, methods=NETWORK)
     diff_output_preservation_trigger: str | None = option(None, "Words of the subject", "What is replaced in captions, such as sks dog. Empty: the words of the folder's name (class_tokens).", show_if=_HELD, per_run=True, methods=NETWORK)
@@ -342,7 +346,8 @@ class SavingSettings(Section):
 
     output_name: str | None = option(None, "Name", "Name of the result, without ending.", level="basic", per_run=True)
     output_dir: str | None = option(None, "Output folder", "Where results go. Empty: into the run's own folder.", path="output")
-    save_model_as: Literal["safetensors", "ckpt", "pt"] = option("safetensors", "File kind", "safetensors is safe and carries the settings.", level="expert")
+    save_model_as: Literal["safetensors", "ckpt", "pt", "diffusers", "diffusers_safetensors"] = option("safetensors", "File kind", "safetensors is safe and carries the settings. A whole model can be a diffusers folder; pt is for what is small.", level="expert",
+        note="For a whole model sd-scripts takes what the base model is when it is empty.")  # fmt: skip
     save_precision: Literal["float", "fp16", "bf16"] | None = option(None, "Precision of the file", "As trained when empty; fp16 halves the file.")
     save_every_n_epochs: int | None = option(None, "Save every n epochs", "Keep a file every so many epochs.", ge=1, unit="epochs")
     save_every_n_steps: int | None = option(None, "Save every n steps", "Keep a file every so many steps.", ge=1, unit="steps")

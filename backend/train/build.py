@@ -26,7 +26,7 @@ from backend.train.differences import identity as identity_of
 from backend.train.ema import Ema
 from backend.train.environment import adapt
 from backend.train.flow import flow_times, objective_of
-from backend.train.fused import FusedBackward
+from backend.train.fused import fused_backward
 from backend.train.losses import LossTable
 from backend.train.machine import (
     load_base_model,
@@ -37,13 +37,14 @@ from backend.train.machine import (
 )
 from backend.train.meter import Meter
 from backend.train.methods import make_method
-from backend.train.methods.base import Adjustable, Method
+from backend.train.methods.base import Adjustable, Guided, HoldsModel, Method
 from backend.train.noise import NoiseRules
 from backend.train.preflight import Prepared
 from backend.train.preservation import Preservation
 from backend.train.provenance import TrainingFacts
 from backend.train.resume import compare, find_state, place, restore
 from backend.train.room import check_space, forecast
+from backend.train.rounding import rounded
 from backend.train.samples import Sampler
 from backend.train.saver import Saver
 from backend.train.schedule_class import ClassSchedule
@@ -70,7 +71,7 @@ def build_session(
     settings, notes = adapt(prepared.settings)
     _say(events, notes)
     output, base = output_folder(settings, run), prepared.base
-    state = team.tell(find_state(run, settings, output, resume, events) if team.main else None)
+    state = team.tell(find_state(run, settings, resume, events) if team.main else None)
     seed = settings.schedule.seed
     assert seed is not None, "the seed is drawn before a session is built"
     batches = prepared.plan.batches_per_epoch(team.size)
@@ -103,7 +104,8 @@ def build_session(
         table.load(state.optimizer.get("losses") if team.main else None)
         _load_mean(ema, state)
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
-    fused = _fused(settings, optimizer)
+    rounding = rounded(optimizer, seed, settings.optimizer.optimizer_type)
+    fused = fused_backward(settings, optimizer, {id(p): n for n, p in method.trainable.named_parameters()})
     module, optimizer, parts = wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
     session = Session(
         settings=settings,
@@ -130,6 +132,7 @@ def build_session(
         ema=ema,
         preservation=preservation,
         fused=fused,
+        rounding=rounding,
         identity=identity,
     )
     with parts.whole():
@@ -150,7 +153,8 @@ def _check_space(session: Session, run: Run) -> None:
     """Whether the run's files will fit, less those that an earlier attempt has written already."""
     numbers = sum(tensor.numel() for tensor in session.method.weights().values())
     output = output_folder(session.settings, run)
-    files = forecast(session.settings, session.length, numbers, output, run.path)
+    beside = session.method.numbers_beside() if isinstance(session.method, HoldsModel) else 0
+    files = forecast(session.settings, session.length, numbers, output, run.path, beside)
     check_space(files, session.saver.planned())
 
 
@@ -215,13 +219,6 @@ def _loader(
     )
 
 
-def _fused(settings: Settings, optimizer: torch.optim.Optimizer) -> FusedBackward | None:
-    """Steps inside the backward pass, when they are asked for."""
-    if not settings.precision.fused_backward_pass:
-        return None
-    return FusedBackward(optimizer, settings.optimizer.max_grad_norm)
-
-
 def _optimizer(method: Method, settings: Settings) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
     section = settings.optimizer
     arguments = optimizers.parse_arguments(section.optimizer_args)
@@ -260,6 +257,7 @@ def _sampler(
         seed=settings.schedule.seed or 0,
         network=method.trainable,
         should_stop=control.stop_waits,
+        show=method.show if isinstance(method, Guided) else None,
     )
 
 
@@ -274,6 +272,7 @@ def _step_module(
         settings.model.clip_skip,
         method.trains_text,
         partial(method.at_strength, 0.0) if isinstance(method, Adjustable) else None,
+        method.show if isinstance(method, Guided) else None,
     )
 
 

@@ -75,7 +75,7 @@ def save_state(folder: Path, state: State) -> None:
             "sha256": sums,
         }
         write_text_atomic(partial / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-        _replace_folder(partial, folder)
+        replace_folder(partial, folder)
     except OSError as error:
         raise StorageFault(
             "the restore point could not be written",
@@ -180,8 +180,8 @@ def _write_optimizer(path: Path, state: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _replace_folder(new: Path, final: Path) -> None:
-    """Put ``new`` at ``final``. Between the two renames the old one lies beside, never gone."""
+def replace_folder(new: Path, final: Path) -> None:
+    """Put ``new`` at ``final``, which may be there. Between the two renames the old one lies beside."""
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():

@@ -23,7 +23,6 @@ _FLOW = "it is about the noise of diffusion models; this model learns a flow"
 WHY: Mapping[str, str] = {
     "clip_skip": "its text encoders are always read at the layer that the model was trained with",
     "max_token_length": "its CLIP encoders read 75 tokens; T5 has t5xxl_max_token_length",
-    "use_npz_caches": "only files of SD 1.x, 2.x and SDXL are read",
     **dict.fromkeys(
         (
             "min_snr_gamma", "scale_v_pred_loss_like_noise_pred", "v_pred_like_loss", "v_parameterization",
@@ -105,7 +104,7 @@ def load_options(settings: Settings, plan: DatasetPlan) -> LoadOptions:
         clip_l=_path(chosen.clip_l),
         clip_g=_path(chosen.clip_g),
         t5xxl=_path(chosen.t5xxl),
-        t5xxl_dtype=_DTYPES.get(chosen.t5xxl_dtype or ""),
+        t5xxl_dtype=_t5_dtype(settings),
         t5xxl_device=_device(chosen.t5xxl_device),
         t5xxl_max_token_length=chosen.t5xxl_max_token_length,
         apply_lg_attn_mask=chosen.apply_lg_attn_mask,
@@ -119,6 +118,15 @@ def load_options(settings: Settings, plan: DatasetPlan) -> LoadOptions:
         blocks_to_swap=chosen.blocks_to_swap or 0,
         mmap=not chosen.disable_mmap_load_safetensors,
     )
+
+
+def _t5_dtype(settings: Settings) -> torch.dtype | None:
+    """T5's own precision. While a whole model is in float32 to be trained, T5, which is not, need not be."""
+    chosen = settings.sd3
+    name = chosen.t5xxl_dtype
+    if name is None and METHODS[settings.model.training_method].whole and not chosen.train_t5xxl:
+        name = settings.precision.mixed_precision
+    return _DTYPES.get(name or "")
 
 
 def _device(text: str | None) -> str | None:

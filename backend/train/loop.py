@@ -66,6 +66,8 @@ def one_step(session: Session, group: list[Batch], position: Position) -> Positi
     """Forward and backward over ``group``, then one optimizer step, records, files and samples."""
     session.method.before_step(position.step)
     set_rates(session, position.step)
+    if session.rounding is not None:
+        session.rounding.at(position.step)
     passes = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
     session.idle.look(session.optimizer, position.step + 1, session.events)
     norm = clip(session)
@@ -179,6 +181,8 @@ def obey(session: Session, position: Position) -> Ending | None:
             case "save":
                 with session.meter.pause():
                     session.saver.save_now(session, position)
+            case "prompts":
+                session.sampler.ask_for(str(command.get("text") or ""), position.step)
             case "pause":
                 if pause(session) is Ending.STOPPED:
                     return Ending.STOPPED

@@ -13,6 +13,7 @@ from backend.families.base import DiffusionModel
 from backend.jobs.events import Sink
 from backend.settings import Settings
 from backend.settings.conditions import holds
+from backend.settings.methods import METHODS
 from backend.settings.rules.terms import TEXT_OFF
 from backend.train import sharding
 from backend.train.family_rules import load_options
@@ -63,16 +64,25 @@ def _leaves_weights_out(settings: Settings) -> bool:
     return text or bool(settings.network.module_dropout)
 
 
+def weights_dtype(settings: Settings) -> torch.dtype:
+    """Precision that the base model is loaded in: that of the passes, but whole for weights that are
+    themselves trained, unless all is to be in half."""
+    wanted = settings.precision
+    whole = METHODS[settings.model.training_method].whole
+    in_half = wanted.full_fp16 or wanted.full_bf16
+    return torch.float32 if whole and not in_half else BASE_DTYPES[wanted.mixed_precision]
+
+
 def load_base_model(
     prepared: Prepared, settings: Settings, accelerator: Accelerator, events: Sink
 ) -> DiffusionModel:
-    """The base model on the device, in the precision of the forward pass."""
+    """The base model on the device, in the precision of :func:`weights_dtype`."""
     events.emit(
         "phase", name="loading", title=f"Loading {Path(prepared.base.path).name} ({prepared.base.title})"
     )
     model = families.load(
         Path(settings.model.pretrained_model_name_or_path),
-        dtype=BASE_DTYPES[settings.precision.mixed_precision],
+        dtype=weights_dtype(settings),
         device=accelerator.device,
         vae=Path(settings.model.vae) if settings.model.vae else None,
         v_prediction=settings.model.v_parameterization,

@@ -20,6 +20,8 @@ Moment = Literal["end", "epoch", "step", "asked", "recovery"]
 
 STATE_FILE = "state.json"
 """The file of a restore point that is written last."""
+_MARKS = (STATE_FILE, "model_index.json")
+"""Files that make a folder a restore point, or a model for diffusers."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Entry:
     step: int
     epoch: int
     stamp: tuple[int, int]
-    """Bytes and time of change (ns) as it was written; of a folder those of its ``state.json``."""
+    """Bytes and time of change (ns) as it was written; of a folder those of the file that makes it one."""
 
     @classmethod
     def of(cls, path: Path, kind: Kind, moment: Moment, step: int, epoch: int) -> Entry:
@@ -84,8 +86,10 @@ def _pair(stamp: Any) -> Any:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
+    if path.is_dir():
+        path = next((path / name for name in _MARKS if (path / name).is_file()), path / STATE_FILE)
     try:
-        facts = (path / STATE_FILE if path.is_dir() else path).stat()
+        facts = path.stat()
     except OSError:
         return None
     return facts.st_size, facts.st_mtime_ns

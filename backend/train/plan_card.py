@@ -29,16 +29,16 @@ from backend.train.checkpoints import load_state
 from backend.train.differences import differences, identity, require_possible, require_same_pictures
 from backend.train.environment import adapt
 from backend.train.family_rules import load_options
-from backend.train.machine import BASE_DTYPES
+from backend.train.machine import weights_dtype
 from backend.train.methods import make_method
-from backend.train.methods.base import Method
+from backend.train.methods.base import HoldsModel, Method
 from backend.train.outline import count_need
 from backend.train.preflight import Prepared, prepare
 from backend.train.resume import place
 from backend.train.room import check_space, disks, forecast
 
-_TRAINED_BYTES = 8
-"""Of a trained number: itself and its gradient, in float32."""
+_TRAINED_BYTES, _GRADIENT_BYTES = 8, 4
+"""Of a trained number: itself and its gradient, in float32; the model's own are counted with the model."""
 
 
 def plan_card(settings: Settings) -> dict[str, Any]:
@@ -62,7 +62,8 @@ def plan_card(settings: Settings) -> dict[str, Any]:
     numbers = sum(tensor.numel() for tensor in method.weights().values())
     run = runs_root() / (settings.saving.output_name or "training")
     output = Path(settings.saving.output_dir).expanduser() if settings.saving.output_dir else run
-    files = forecast(settings, length, numbers, output, run)
+    beside = method.numbers_beside() if isinstance(method, HoldsModel) else 0
+    files = forecast(settings, length, numbers, output, run, beside)
     card: dict[str, Any] = {
         **prepared.plan.summary(),
         **method.describe(),
@@ -112,7 +113,7 @@ def _outline(prepared: Prepared, settings: Settings) -> DiffusionModel:
     with outlines():
         model = families.load(
             Path(settings.model.pretrained_model_name_or_path),
-            dtype=BASE_DTYPES[settings.precision.mixed_precision],
+            dtype=weights_dtype(settings),
             vae=Path(settings.model.vae) if settings.model.vae else None,
             v_prediction=settings.model.v_parameterization,
             options=load_options(settings, prepared.plan),
@@ -125,7 +126,8 @@ def _outline(prepared: Prepared, settings: Settings) -> DiffusionModel:
 def _memory(model: DiffusionModel, method: Method, prepared: Prepared, settings: Settings) -> dict[str, Any]:
     """Bytes on the device, and what they were counted from; ``total`` is None where that is not possible."""
     trained = sum(parameter.numel() for parameter in method.trainable.parameters())
-    memory = trained * (_TRAINED_BYTES + _optimizer_bytes(settings))
+    own = _GRADIENT_BYTES if isinstance(method, HoldsModel) else _TRAINED_BYTES
+    memory = trained * (own + _optimizer_bytes(settings))
     try:
         need = count_need(model, method, prepared.plan, settings)
     except Exception as error:  # a model of whatever kind: without an estimate the plan is still of use
@@ -228,7 +230,13 @@ def main() -> int:
     parser.add_argument("config", type=Path, help="a settings file")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     arguments = parser.parse_args()
-    return show(read_toml(arguments.config), arguments.json)
+    try:
+        return show(read_toml(arguments.config), arguments.json)
+    except AtelierError as error:
+        if not arguments.json:
+            raise
+        print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}))
+        return error.exit_code
 
 
 if __name__ == "__main__":

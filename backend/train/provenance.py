@@ -144,6 +144,7 @@ _FLOW_OPTIONS = (
     "training_shift",
 )  # fmt: skip
 """What files of models that follow a flow say besides."""
+_OF_NETWORKS = ("scale_weight_norms", "fp8_base", "fp8_base_unet")
 _MINIMUM = (
     "ss_v2",
     "ss_base_model_version",
@@ -164,15 +165,41 @@ def network_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts
         return minimum_metadata(settings, facts)
     options = settings.flat()
     found: dict[str, object] = {key: options.get(name, other) for key, (name, other) in _OPTIONS.items()}
-    found.update(_run_metadata(settings, plan, facts))
     found.update(_arguments(settings))
+    return training_metadata(settings, plan, facts, found) | modelspec(settings, facts)
+
+
+def model_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts) -> dict[str, str]:
+    """All metadata of a model that was itself trained; with ``no_metadata`` only ``modelspec.*``.
+
+    There is nothing in it of networks, by which other programs tell a LoRA.
+    """
+    spec = modelspec(settings, facts, kind="", word="Checkpoint")
+    if settings.metadata.no_metadata:
+        return spec
+    options = settings.flat()
+    found: dict[str, object] = {
+        key: options.get(name, other)
+        for key, (name, other) in _OPTIONS.items()
+        if "network" not in key and name not in _OF_NETWORKS
+    }
+    found["atelier.training_method"] = settings.model.training_method
+    return training_metadata(settings, plan, facts, found) | spec
+
+
+def training_metadata(
+    settings: Settings, plan: DatasetPlan, facts: TrainingFacts, found: Mapping[str, object]
+) -> dict[str, str]:
+    """``found`` and what the run, its pictures and its base model add, as text."""
+    options = settings.flat()
+    found = {**found, **_run_metadata(settings, plan, facts)}
     if facts.prediction == "flow":
         found.update({f"ss_{name}": options[name] for name in _FLOW_OPTIONS})
     found.update(dataset_metadata(settings, plan, facts.processes))
     found.update(_model_metadata("sd_model", facts.base_model))
     if facts.vae is not None:
         found.update(_model_metadata("vae", facts.vae))
-    return {key: str(value) for key, value in found.items()} | modelspec(settings, facts)
+    return {key: str(value) for key, value in found.items()}
 
 
 def minimum_metadata(settings: Settings, facts: TrainingFacts) -> dict[str, str]:
@@ -183,16 +210,21 @@ def minimum_metadata(settings: Settings, facts: TrainingFacts) -> dict[str, str]
     return {key: str(found[key]) for key in _MINIMUM if key in found} | modelspec(settings, facts)
 
 
-def modelspec(settings: Settings, facts: TrainingFacts) -> dict[str, str]:
-    """``modelspec.*`` of a network's file. Fields without a value are left out."""
+def modelspec(
+    settings: Settings, facts: TrainingFacts, kind: str = "/lora", word: str = "LoRA"
+) -> dict[str, str]:
+    """``modelspec.*`` of a result. Fields without a value are left out.
+
+    ``kind``: what stands behind the architecture's name; ``word``: the title of a nameless result.
+    """
     family = _family(facts)
     now = datetime.fromtimestamp(facts.finished_at or time.time())
     width, height = settings.dataset.resolution or (family.resolution, family.resolution)
     found = {
         "sai_model_spec": "1.0.1",
-        "architecture": family.architecture.format(v=facts.variant) + "/lora",
+        "architecture": family.architecture.format(v=facts.variant) + kind,
         "implementation": family.implementation,
-        "title": settings.saving.output_name or f"LoRA@{now.timestamp()}",
+        "title": settings.saving.output_name or f"{word}@{now.timestamp()}",
         "resolution": f"{width}x{height}",
         "date": now.isoformat(timespec="seconds"),
         "prediction_type": "v" if facts.prediction == "v" else "epsilon",

@@ -42,8 +42,11 @@ class Forecast:
         return self.count * self.size
 
 
-def forecast(settings: Settings, length: Length, numbers: int, output: Path, run: Path) -> list[Forecast]:
-    """What a run will write. ``numbers``: how many numbers are trained; ``run``: the run's folder.
+def forecast(
+    settings: Settings, length: Length, numbers: int, output: Path, run: Path, beside: int = 0
+) -> list[Forecast]:
+    """What a run will write. ``numbers``: how many numbers are trained; ``run``: the run's folder;
+    ``beside``: how many more stand in the result.
 
     Of the rolling restore point there are two for a moment while a new one is written.
     """
@@ -52,7 +55,7 @@ def forecast(settings: Settings, length: Length, numbers: int, output: Path, run
     files = keep.most(length, keep.files) + 1
     states = keep.most(length, keep.states) + 1 if saving.save_state else int(saving.save_state_on_train_end)
     state = numbers * (_STATE_BYTES + (0 if settings.optimizer.ema_decay is None else _MEAN_BYTES))
-    size = numbers * _FILE_BYTES.get(saving.save_precision or "", 4)
+    size = (numbers + beside) * _FILE_BYTES.get(saving.save_precision or "", 4)
     found = (
         Forecast("result", output, files, size),
         Forecast("state", output, states, state),

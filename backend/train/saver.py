@@ -19,6 +19,7 @@ from backend.train.manifest import Entry, Kind, Manifest, Moment
 from backend.train.provenance import TrainingFacts
 from backend.train.retention import Retention
 from backend.train.room import patiently
+from backend.weights.folder import remove_folder
 
 if TYPE_CHECKING:
     from backend.train.session import Session
@@ -162,10 +163,12 @@ class Saver:
 
 
 def remove(entry: Entry) -> None:
-    """Remove a file of the run, or the files of a restore point. Other files in its folder stay."""
+    """Remove a file of the run, or the files of a folder that it wrote. Other files in that stay."""
     path = Path(entry.path)
     if entry.kind == "state":
         remove_state(path)
+    elif path.is_dir():
+        remove_folder(path)
     else:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

@@ -26,6 +26,7 @@ from backend.train.meter import Meter
 from backend.train.methods.base import Adjustable, Method
 from backend.train.noise import NoiseRules, draw_input_noise, draw_noise, draw_timesteps
 from backend.train.preservation import Preservation, is_held
+from backend.train.rounding import Rounding
 from backend.train.samples import Sampler
 from backend.train.saver import Saver
 from backend.train.schedule_class import ClassSchedule
@@ -71,6 +72,8 @@ class Session:
     events: Sink
     fused: FusedBackward | None = None
     """Not None when weights are changed inside the backward pass."""
+    rounding: Rounding | None = None
+    """Not None when weights are bfloat16 and rounded by chance."""
     team: Team = ALONE
     """The processes of this training."""
     parts: Parts = ENTIRE
@@ -131,6 +134,7 @@ class Session:
             draws={name: onto(value, device) for name, value in draws.items()},
             text=None if batch.text is None else {k: onto(v, device) for k, v in batch.text.items()},
             masks=None if batch.masks is None else onto(batch.masks, device),
+            guides=None if batch.conditioning is None else onto(batch.conditioning, device),
             sizes=Sizes(batch.sizes.original, batch.sizes.crop, batch.sizes.target),
         )
 
@@ -171,9 +175,11 @@ class Session:
         alone = control if seconds is not None and isinstance(control, SharedControl) else None
         poll = alone.poll_alone if alone else control.poll
         while end is None or time.monotonic() < end:
-            for command in poll():
-                if command["command"] in ("resume", "stop", "stop_now"):
-                    return "resume" if command["command"] == "resume" else "stop"
+            found = {command["command"] for command in poll()}
+            if found & {"stop", "stop_now"}:
+                return "stop"
+            if "resume" in found:
+                return "resume"
             time.sleep(LOOK_SECONDS)
         return ""
 

@@ -18,14 +18,26 @@ def result_fault(path: Path) -> Problem | None:
     """What is wrong with a result, read back from the disk; None when it is in order.
 
     Its kind must be recognised from its content, every value finite, and something learned. A
-    ``.ckpt`` or ``.pt`` is read back when it is written.
+    ``.ckpt`` or ``.pt`` is read back when it is written. Of a folder all files are looked at.
     """
+    if path.is_dir():
+        return _fault_of_folder(path)
     if path.suffix != ".safetensors":
         return None
     try:
         if identify(path).kind == "unknown":
             return _fault(path, "its content is not recognised")
         return _fault_of_values(path)
+    except (AtelierError, OSError, ValueError, RuntimeError) as error:
+        return _fault(path, f"it cannot be read back: {error}")
+
+
+def _fault_of_folder(path: Path) -> Problem | None:
+    try:
+        if identify(path).kind != "base":
+            return _fault(path, "its content is not recognised as a model")
+        found = (_fault_of_values(file) for file in sorted(path.rglob("*.safetensors")))
+        return next((fault for fault in found if fault), None)
     except (AtelierError, OSError, ValueError, RuntimeError) as error:
         return _fault(path, f"it cannot be read back: {error}")
 

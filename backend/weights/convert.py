@@ -26,7 +26,7 @@ from backend.weights.reading import Stored, open_file
 from backend.weights.report import SUFFIXES, Dropped, Part, Report, check_output
 from backend.weights.streaming import Progress, copied, silent, write_planned
 
-_TRAINING = ("model_ema.", "optimizer_states.", "callbacks.", "lr_schedulers.", "pytorch-lightning_")
+LEFT_BY_TRAINERS = ("model_ema.", "optimizer_states.", "callbacks.", "lr_schedulers.", "pytorch-lightning_")
 """What trainers leave in a checkpoint beside the model."""
 
 
@@ -139,7 +139,7 @@ def _streamed(job: Convert, output: Path, report: Report, progress: Progress) ->
 
 
 def _left(job: Convert, name: str) -> bool:
-    return job.prune_ema and name.startswith(_TRAINING)
+    return job.prune_ema and name.startswith(LEFT_BY_TRAINERS)
 
 
 def _write(

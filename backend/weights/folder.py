@@ -6,15 +6,16 @@ parts; the names in them are theirs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from backend.data import tokens
 from backend.errors import InputError
@@ -26,6 +27,13 @@ from backend.weights.reading import Rows
 from backend.weights.streaming import Planned, Progress, silent, write_planned
 from backend.wholefile import write_text
 
+INDEX = "model_index.json"
+"""The file that makes a folder a diffusers folder."""
+_FOLDERS = ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler", "tokenizer", "tokenizer_2")
+_NAMES = (
+    *("config.json", "scheduler_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("vocab.json", "merges.txt", "model*.safetensors", "diffusion_pytorch_model*", "pytorch_model*.bin"),
+)
 _VERSION = "0.32.1"
 """Of diffusers, whose configurations these are."""
 _SIZES = {"sd1": 64, "sd2": 64, "sdxl": 128}
@@ -39,12 +47,18 @@ def write_folder(
     variant: str | None = None,
     reference: Path | None = None,
     progress: Progress = silent,
+    dtype: torch.dtype | None = None,
+    kept: Collection[str] = (),
+    pickled: bool = False,
 ) -> list[str]:
     """Write ``model`` as a diffusers folder; it gets its name when all files are there.
 
     Args:
         variant: stands in the files' names (``fp16``).
         reference: a diffusers folder whose scheduler and tokenizers are taken.
+        dtype: precision of the files; None: as in memory, and as in the source for kept parts.
+        kept: parts whose numbers are the source's own, as for ``DiffusionModel.entries``.
+        pickled: weights in ``.bin`` files, as old programs read them.
 
     Returns:
         The names of the files, relative to the folder.
@@ -63,7 +77,7 @@ def write_folder(
     partial = path.with_name(f".{secrets.token_hex(6)}.partial")
     try:
         partial.mkdir()
-        _write_parts(model, partial, variant, progress)
+        _write_parts(model, partial, _Files(variant, dtype, kept, pickled), progress)
         _write_rest(model, partial, reference)
         if path.is_dir():
             path.rmdir()
@@ -73,28 +87,61 @@ def write_folder(
     return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
 
 
-def _write_parts(model: LatentDiffusion, folder: Path, variant: str | None, progress: Progress) -> None:
-    texts = {part: model.text_encoders[key] for key, part in model.text_parts.items()}
-    parts: dict[str, nn.Module] = {"unet": model.denoiser, **texts, "vae": model.vae}
-    shapes = model.shapes()
+@dataclass(frozen=True)
+class _Files:
+    """What the files of the parts are like."""
+
+    variant: str | None
+    dtype: torch.dtype | None
+    kept: Collection[str]
+    pickled: bool
+
+    def name(self, text: bool) -> str:
+        """Of a part's weights, by what diffusers and transformers look for."""
+        stem = "model" if text else "diffusion_pytorch_model"
+        if self.pickled and text:
+            stem = "pytorch_model"
+        middle = f".{self.variant}" if self.variant else ""
+        return f"{stem}{middle}.{'bin' if self.pickled else 'safetensors'}"
+
+
+def remove_folder(path: Path) -> None:
+    """Remove what :func:`write_folder` wrote under ``path``; what else lies there stays. Raises OSError."""
+    (path / INDEX).unlink(missing_ok=True)
+    for folder in (path / name for name in _FOLDERS):
+        for name in _NAMES:
+            for file in folder.glob(name):
+                file.unlink()
+        with contextlib.suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def _write_parts(model: LatentDiffusion, folder: Path, files: _Files, progress: Progress) -> None:
+    shapes, state = model.shapes(), model.state(files.kept)
     configs: dict[str, dict[str, Any]] = {
         "unet": unet_config(shapes.unet, model.family),
         **{part: text_config(shape, part) for part, shape in shapes.texts.items()},
         "vae": vae_config(shapes.vae, model.family),
     }
-    for part, module in parts.items():
-        stem = "model" if part in texts else "diffusion_pytorch_model"
-        name = f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
-        planned = [_planned(key, tensor) for key, tensor in module.state_dict().items()]
+    for part, config in configs.items():
+        start, name = f"{part}.", files.name(part in shapes.texts)
+        planned = [
+            _planned(key.removeprefix(start), tensor, files.dtype)
+            for key, tensor in state.items()
+            if key.startswith(start)
+        ]
         write_planned(folder / part / name, planned, {"format": "pt"}, progress)
-        _write_json(folder / part / "config.json", configs[part])
+        _write_json(folder / part / "config.json", config)
 
 
-def _planned(name: str, tensor: torch.Tensor) -> Planned:
+def _planned(name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> Planned:
     def make(rows: Rows | None) -> torch.Tensor:
         return tensor if rows is None else tensor[rows[0] : rows[1]]
 
-    return Planned(name, tuple(tensor.shape), tensor.dtype, make)
+    target = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    return Planned(name, tuple(tensor.shape), target, make)
 
 
 def _write_rest(model: LatentDiffusion, folder: Path, reference: Path | None) -> None:
@@ -109,7 +156,7 @@ def _write_rest(model: LatentDiffusion, folder: Path, reference: Path | None) ->
     for name in tokenizers:
         if name not in copied:
             _write_tokenizer(folder / name, padding=_padding(model, name))
-    _write_json(folder / "model_index.json", _index(model))
+    _write_json(folder / INDEX, _index(model))
 
 
 def _padding(model: LatentDiffusion, tokenizer: str) -> str:

@@ -59,8 +59,8 @@ def other_value(option: Declared) -> tuple[str, Any]:
         return "StepLR", "StepLR"
     if option.key == "network_args":
         return "conv_dim=4", None
-    if option.key in ("emb_dims", "train_block_indices"):
-        text = {"emb_dims": "2,3,4,5,0,7", "train_block_indices": "0-3,7"}[option.key]
+    if option.key in ("block_lr", "emb_dims", "train_block_indices"):
+        text = {"block_lr": "1e-5", "emb_dims": "2,3,4,5,0,7", "train_block_indices": "0-3,7"}[option.key]
         return text, text
     return {
         "resolution": ("640", "640,640"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from backend.families.base import AdapterModule, Conditioning, DiffusionModel, Sizes, Source, TokenIds
+from backend.families.store import Entry
 
 LIMIT = 75
 
@@ -83,4 +84,10 @@ class FakeModel(DiffusionModel):
         yield AdapterModule("unet_text", "unet", "attention", self.denoiser.text)
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None = None) -> None:
+        raise AssertionError("not used here")
+
+    def entries(self, dtype: torch.dtype | None, kept: Collection[str] = ()) -> list[Entry]:
+        raise AssertionError("not used here")
+
+    def file_metadata(self) -> dict[str, str]:
         raise AssertionError("not used here")

@@ -58,6 +58,7 @@ def other_value(declared: Declared) -> Any:
         "optimizer_args": ["weight_decay=0.05", "betas=.9,.99"],
         "output_name": "Mein Größter_1",
         "face_crop_aug_range": "2,4.5",
+        "block_lr": "1e-5",
         "emb_dims": "2,3,4,5,0,7",
         "train_block_indices": "0-3,7",
         "lr_scheduler_type": "CosineAnnealingLR",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from backend import keyed
 from backend.families.base import (
     AdapterModule,
+    CaptionFiles,
     Conditioning,
     Container,
     DiffusionModel,
@@ -139,6 +140,23 @@ class StableDiffusion3(DiffusionModel):
         return (
             f"t5 {rules.t5xxl_max_token_length} masks {rules.apply_lg_attn_mask} {rules.apply_t5_attn_mask}"
         )
+
+    def caption_files(self, encoders: Collection[str]) -> CaptionFiles | None:
+        rules, columns, shapes = self.options, dict[str, tuple[str, int, int]](), dict[str, tuple[int, ...]]()
+        left, right = (
+            self.clip(key).text_model.embeddings.token_embedding.embedding_dim for key in (CLIP_L, CLIP_G)
+        )
+        for key, name, start, width in ((CLIP_L, "l", 0, left), (CLIP_G, "g", left, right)):
+            if key in encoders:
+                columns[f"clip_{name}"] = ("lg_out", start, start + width)
+                columns[f"pooled_{name}"] = ("lg_pooled", start, start + width)
+                shapes |= {"lg_out": (77, left + right), "lg_pooled": (left + right,)}
+        if T5 in encoders:
+            width = cast(T5Encoder, self.text_encoders[T5]).shared.embedding_dim
+            columns["t5"] = ("t5_out", 0, width)
+            shapes["t5_out"] = (rules.t5xxl_max_token_length, width)
+        masks = ("apply_lg_attn_mask", "apply_t5_attn_mask")
+        return CaptionFiles("_sd3_te", columns, shapes, {name: getattr(rules, name) for name in masks})
 
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         """Of those encoders whose tokens are given. CLIP: the last state but one, without the final

@@ -3,9 +3,44 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
-from backend.settings.rules.terms import ADAFACTOR
+from backend.settings.rules.terms import ADAFACTOR, FINDS_RATE, FUSED_KEYS, SCHEDULE_FREE
 
 _FULL = {"full_fp16": "fp16", "full_bf16": "bf16"}
+
+
+def _fused(key: str) -> tuple[Rule, ...]:
+    """What weights that change while the backward pass runs cannot be combined with."""
+    on = (key, ">", 0) if key == "fused_optimizer_groups" else (key, "set")
+    return (
+        Rule(
+            f"{key}-accumulation",
+            "error",
+            ("all", on, ("gradient_accumulation_steps", ">", 1)),
+            f"{key} cannot accumulate {{gradient_accumulation_steps}} batches",
+            f"set gradient_accumulation_steps to 1, or leave {key} out",
+            why="weights are changed as soon as they have a gradient",
+            key=key,
+        ),
+        Rule(
+            f"{key}-scaled",
+            "error",
+            ("all", on, ("mixed_precision", "=", "fp16")),
+            f"{key} cannot be used with mixed_precision fp16",
+            f"use bf16, or leave {key} out",
+            why="fp16 has to look at all gradients before it changes any weight",
+            key=key,
+        ),
+        Rule(
+            f"{key}-several",
+            "error",
+            ("all", on, ("num_processes", ">", 1)),
+            f"{key} works with one process only",
+            "leave it out, or train with one process",
+            why="processes exchange gradients after the backward pass",
+            key=key,
+        ),
+    )
+
 
 RULES: tuple[Rule, ...] = (
     *(
@@ -54,32 +89,32 @@ RULES: tuple[Rule, ...] = (
         "choose AdaFactor, or leave fused_backward_pass out",
         key="fused_backward_pass",
     ),
+    *(rule for key in FUSED_KEYS for rule in _fused(key)),
     Rule(
-        "fused-accumulation",
+        "fused-parts",
         "error",
-        ("all", ("fused_backward_pass", "set"), ("gradient_accumulation_steps", ">", 1)),
-        "fused_backward_pass cannot accumulate {gradient_accumulation_steps} batches",
-        "set gradient_accumulation_steps to 1, or leave fused_backward_pass out",
-        why="each weight is changed as soon as it has a gradient",
-        key="fused_backward_pass",
+        (
+            "all",
+            ("any", ("fused_optimizer_groups", ">", 0), ("blockwise_fused_optimizers", "set")),
+            ("any", FINDS_RATE, SCHEDULE_FREE),
+        ),
+        "{optimizer_type} cannot change weights in groups",
+        "leave fused_optimizer_groups and blockwise_fused_optimizers out, or choose AdamW or AdaFactor",
+        why="it finds its steps by looking at all weights together",
+        key="fused_optimizer_groups",
     ),
     Rule(
-        "fused-scaled",
+        "fused-twice",
         "error",
-        ("all", ("fused_backward_pass", "set"), ("mixed_precision", "=", "fp16")),
-        "fused_backward_pass cannot be used with mixed_precision fp16",
-        "use bf16, or leave fused_backward_pass out",
-        why="fp16 has to look at all gradients before it changes any weight",
-        key="fused_backward_pass",
-    ),
-    Rule(
-        "fused-several",
-        "error",
-        ("all", ("fused_backward_pass", "set"), ("num_processes", ">", 1)),
-        "fused_backward_pass works with one process only",
-        "leave it out, or train with one process",
-        why="processes exchange gradients after the backward pass",
-        key="fused_backward_pass",
+        (
+            "any",
+            ("all", ("fused_backward_pass", "set"), ("fused_optimizer_groups", ">", 0)),
+            ("all", ("fused_backward_pass", "set"), ("blockwise_fused_optimizers", "set")),
+            ("all", ("blockwise_fused_optimizers", "set"), ("fused_optimizer_groups", ">", 0)),
+        ),
+        "fused_backward_pass, fused_optimizer_groups and blockwise_fused_optimizers exclude each other",
+        "keep one of them",
+        key="fused_optimizer_groups",
     ),
     Rule(
         "no-compiler",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
-from backend.settings.rules.terms import HAS_PROMPTS, SAMPLES
+from backend.settings.rules.terms import AS_FOLDER, HAS_PROMPTS, SAMPLES, WHOLE_MODEL
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -41,9 +41,38 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "no-metadata-in-pickles",
         "note",
-        ("all", ("save_model_as", "!=", "safetensors"), ("no_metadata", "unset")),
+        (
+            "all",
+            ("any", ("save_model_as", "=", "ckpt"), ("save_model_as", "=", "pt")),
+            ("no_metadata", "unset"),
+        ),
         "a .{save_model_as} file cannot carry the settings",
         "use safetensors to keep them in the file",
+        key="save_model_as",
+    ),
+    Rule(
+        "metadata-of-folders",
+        "note",
+        ("all", AS_FOLDER, ("no_metadata", "unset")),
+        "a diffusers folder cannot carry the settings",
+        "use safetensors to keep them in the file",
+        key="save_model_as",
+    ),
+    Rule(
+        "folder-of-what",
+        "error",
+        ("all", AS_FOLDER, ("not", WHOLE_MODEL)),
+        "save_model_as {save_model_as} is for whole models",
+        "use safetensors",
+        why="only a whole model fills a diffusers folder",
+        key="save_model_as",
+    ),
+    Rule(
+        "whole-model-as-pt",
+        "error",
+        ("all", ("save_model_as", "=", "pt"), WHOLE_MODEL),
+        "a whole model is not saved as pt",
+        "use safetensors, or ckpt for old programs",
         key="save_model_as",
     ),
     Rule(

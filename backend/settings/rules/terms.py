@@ -7,6 +7,7 @@ from backend.settings.optimizers import names_where
 NETWORK = ("training_method", "=", "network")
 DREAMBOOTH = ("training_method", "=", "dreambooth")
 FINETUNE = ("training_method", "=", "finetune")
+WORD = ("training_method", "=", "textual_inversion")
 LLLITE = ("training_method", "=", "lllite")
 WHOLE_MODEL = ("any", DREAMBOOTH, FINETUNE)
 LR_ZERO = ("learning_rate", "=", 0)
@@ -47,3 +48,6 @@ SAMPLES = (
     ("sample_at_first", "set"),
 )
 FOLDERS = ("dataset_config", "unset")
+AS_FOLDER = ("any", ("save_model_as", "=", "diffusers"), ("save_model_as", "=", "diffusers_safetensors"))
+FUSED_KEYS = ("fused_backward_pass", "fused_optimizer_groups", "blockwise_fused_optimizers")
+"""Ways of changing weights while the backward pass runs."""

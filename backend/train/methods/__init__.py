@@ -17,6 +17,10 @@ from backend.train.methods.base import Method
 
 _CLASSES: Mapping[str, tuple[str, str]] = {
     "network": ("network", "NetworkMethod"),
+    "dreambooth": ("whole", "WholeModel"),
+    "finetune": ("whole", "WholeModel"),
+    "textual_inversion": ("textual_inversion", "TextualInversionMethod"),
+    "lllite": ("lllite", "LLLiteMethod"),
 }
 """Value of ``training_method`` -> module of this package, and its class."""
 

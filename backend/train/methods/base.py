@@ -66,9 +66,27 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class HoldsModel(Protocol):
+    """A method that trains the model itself: its weights are the model's, and so is its file."""
+
+    def numbers_beside(self) -> int:
+        """Numbers that stand in the result beside those that are trained."""
+        ...
+
+
+@runtime_checkable
 class Adjustable(Protocol):
     """A method that adds to a model which is else as it was, so that it can be turned down, or off."""
 
     def at_strength(self, strength: float) -> AbstractContextManager[None]:
         """What is trained acts on the model this strongly meanwhile; 0: the model is the base model."""
+        ...
+
+
+@runtime_checkable
+class Guided(Protocol):
+    """A method of which the model follows a second picture."""
+
+    def show(self, pixels: Tensor | None) -> None:
+        """Follow ``pixels`` (B, 3, H, W) in -1..1 in what is predicted from now on; None: nothing."""
         ...

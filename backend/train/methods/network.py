@@ -19,6 +19,7 @@ from backend.networks.base import NetworkSpec
 from backend.settings import Settings
 from backend.settings.declare import declarations
 from backend.train import provenance
+from backend.train.methods.rates import text_rates
 from backend.train.provenance import TrainingFacts
 
 DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -152,15 +153,6 @@ def learning_rates(settings: Settings, text_parts: list[str]) -> dict[str, float
     if network.network_train_unet_only or settings.caching.cache_text_encoder_outputs:
         texts = dict.fromkeys(text_parts, 0.0)
     return {"unet": unet, **texts}
-
-
-def text_rates(settings: Settings, text_parts: list[str]) -> dict[str, float]:
-    """Text encoder -> its own rate (``te2``: text_encoder_lr2), that of all, or the learning rate."""
-    optimizer = settings.optimizer
-    common = optimizer.learning_rate if optimizer.text_encoder_lr is None else optimizer.text_encoder_lr
-    values = settings.flat()
-    own = {part: values.get(f"text_encoder_lr{part.removeprefix('te')}") for part in text_parts}
-    return {part: common if rate is None else rate for part, rate in own.items()}
 
 
 def part_rates(settings: Settings, model: DiffusionModel) -> dict[str, float]:
