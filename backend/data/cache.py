@@ -23,6 +23,7 @@ from backend import keyed
 from backend.data.facts import FileFacts, default_facts
 from backend.data.images import DECODER
 from backend.data.npz import NpzCaches
+from backend.data.npz_texts import NpzTexts
 from backend.data.store import Entry, FolderStore, MemoryStore, TensorStore
 from backend.data.types import Picture
 from backend.system import paths
@@ -103,7 +104,7 @@ class LatentCache:
         They are not copied into the store, since nothing says that they are of the same VAE.
         """
         found = self.npz.find(picture, flip, self.shape(picture)) if self.npz else None
-        if found is None or self.npz is None or self.npz.read(found, flip) is None:
+        if found is None or self.npz is None or self.npz.read(found, flip, self.shape(picture)) is None:
             return False
         self._taken[self.key(picture, flip)] = found
         return True
@@ -121,7 +122,7 @@ class LatentCache:
     def get(self, picture: Picture, flip: bool) -> Tensor | None:
         key = self.key(picture, flip)
         if self.npz is not None and key in self._taken:
-            return self.npz.read(self._taken[key], flip)
+            return self.npz.read(self._taken[key], flip, self.shape(picture))
         entry = self.store.get(key)
         return None if entry is None else entry["latents"]
 
@@ -165,12 +166,35 @@ class TextCache:
     ) -> None:
         self.store = store
         self._identity = (encoders, max_token_length, clip_skip)
+        self._taken: dict[str, tuple[NpzTexts, Path]] = {}
 
     def key(self, text: str) -> str:
         return content_key(*self._identity, text)
 
     def get(self, text: str) -> Entry | None:
-        return self.store.get(self.key(text))
+        taken = self._taken.get(self.key(text))
+        return self.store.get(self.key(text)) if taken is None else taken[0].read(taken[1])
+
+    def has(self, text: str) -> bool:
+        """Whether a text need not be encoded."""
+        key = self.key(text)
+        return key in self._taken or self.store.has(key)
+
+    def take(self, text: str, picture: Picture, npz: NpzTexts) -> bool:
+        """Use what sd-scripts encoded of a picture's caption, ``text``, for as long as this object lives.
+
+        It is not copied into the store, since nothing says that it is of this text and these encoders.
+        """
+        found = npz.find(picture)
+        if found is None or npz.read(found) is None:
+            return False
+        self._taken[self.key(text)] = npz, found
+        return True
+
+    @property
+    def taken(self) -> int:
+        """Texts that are read from sd-scripts' files."""
+        return len(self._taken)
 
     def entries(self, texts: Sequence[str], conditioning: Mapping[str, Tensor]) -> dict[str, Entry]:
         """The conditioning of a batch, (B, ...) a tensor, as entries for the store."""

@@ -12,6 +12,7 @@ from backend import keyed
 from backend.data import captions
 from backend.data.cache import LatentCache, TextCache
 from backend.data.loader import ahead, bucket_groups, caption_at, has_mask, load_mask, load_pixels
+from backend.data.npz_texts import NpzTexts
 from backend.data.store import Entry
 from backend.data.types import DatasetPlan, Picture
 from backend.errors import RunFault
@@ -176,6 +177,17 @@ def _text_steps(picture: Picture, seed: int, visit: int, total_steps: int) -> li
     return captions.warmup_steps(picture.caption, picture.subset.captions, rng=rng, total_steps=total_steps)
 
 
+def take_texts(plan: DatasetPlan, cache: TextCache, npz: NpzTexts, seed: int) -> int:
+    """Take sd-scripts' encoded captions of pictures whose caption is never another. Returns how many."""
+    for dataset in plan.datasets:
+        for picture in dataset.pictures:
+            if not picture.subset.captions.random():
+                text = caption_at(picture, seed, 0, 0, 1, epoch=0)
+                if not cache.has(text):
+                    cache.take(text, picture, npz)
+    return cache.taken
+
+
 def fill_texts(
     texts: Iterable[str],
     cache: TextCache,
@@ -191,7 +203,7 @@ def fill_texts(
     tell = progress or _silent
     damaged_before = cache.store.damaged
     wanted = [text for text in dict.fromkeys(texts) if is_ours(cache.key(text), share)]
-    lacking = [text for text in wanted if not cache.store.has(cache.key(text))]
+    lacking = [text for text in wanted if not cache.has(text)]
     done = len(wanted) - len(lacking)
     tell(done, len(wanted))
     pending: dict[str, Entry] = {}

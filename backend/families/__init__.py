@@ -66,10 +66,10 @@ def hollow(name: str) -> DiffusionModel:
     return package.hollow(variant) if variant else package.hollow()
 
 
-def default_resolution(base: ModelFile, v_prediction: bool = False) -> int:
-    """Pixels of a side that a base model was made for; ``v_prediction``: it is said to predict v."""
+def default_resolution(base: ModelFile, v_prediction: bool | None = None) -> int:
+    """Pixels of a side that a base model was made for; ``v_prediction``: whether it is said to predict v."""
     family = FAMILIES[base.family]
-    predicts_v = v_prediction or base.prediction == "v"
+    predicts_v = base.prediction == "v" if v_prediction is None else v_prediction
     return family.v_resolution or family.default_resolution if predicts_v else family.default_resolution
 
 
@@ -79,14 +79,14 @@ def load(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     vae: Path | str | None = None,
-    v_prediction: bool = False,
+    v_prediction: bool | None = None,
     options: LoadOptions | None = None,
 ) -> DiffusionModel:
     """Load a base model of any family (``dtype`` None: float32).
 
     Args:
         vae: a file or folder whose VAE takes the place of the model's own.
-        v_prediction: the model predicts v, whatever the file says.
+        v_prediction: whether the model predicts v, whatever the file says; None: as the file says.
         options: further files and rules, for the families that have some.
 
     Raises:

@@ -39,6 +39,10 @@ class ModelSettings(Section):
         False, "v-prediction", "The base model predicts v instead of noise. Files that say so are recognised.",
         level="expert", families=("sd1", "sd2", "sdxl"),
     )  # fmt: skip
+    prediction_type: Literal["epsilon", "v"] | None = option(
+        None, "What it predicts", "epsilon is noise, v is as v-prediction. Empty: what the file says, which a trial finds out for SD 2.x files that say nothing.",
+        level="expert", families=("sd1", "sd2", "sdxl"),
+    )  # fmt: skip
     clip_skip: int | None = option(
         None, "CLIP skip", "Use the text encoder's layer this many from the end; anime models often want 2.",
         ge=1, le=12, families=("sd1", "sd2"),

@@ -18,8 +18,10 @@ from backend.data.fill import (
     default_variants,
     fill_latents,
     fill_texts,
+    take_texts,
 )
 from backend.data.npz import NpzCaches
+from backend.data.npz_texts import NpzTexts
 from backend.data.split import seed_of
 from backend.data.types import DatasetPlan
 from backend.families.base import DiffusionModel
@@ -94,7 +96,7 @@ def fill_caches(
             wanted += caption_texts(plan.validation, seed_of(plan.validation), 1, 1)
         if preservation is not None:
             wanted += class_texts(preservation, plan, seed, variants, total_steps)
-        texts = _texts(model, wanted, encoders, settings, watch, team)
+        texts = _texts(model, wanted, encoders, settings, watch, team, _with_validation(plan))
     return Caches(latents, texts, variants, encoders)
 
 
@@ -165,13 +167,14 @@ def _latents(
 
 def _npz(model: DiffusionModel) -> NpzCaches:
     """sd-scripts' files for this model's family, whose values are samples before scaling."""
-    factor = model.vae.shape.scaling_factor if isinstance(model.vae, Vae) else 1.0
-    return NpzCaches(model.family if isinstance(model.vae, Vae) else "", factor)
+    if not isinstance(model.vae, Vae):
+        return NpzCaches("", 1.0)
+    return NpzCaches(model.family, model.vae.shape.scaling_factor, model.vae.shape.shift_factor)
 
 
 def _texts(
     model: DiffusionModel, texts: list[str], encoders: frozenset[str], settings: Settings, watch: Watch,
-    team: Team,
+    team: Team, plan: DatasetPlan,
 ) -> TextCache:  # fmt: skip
     watch.events.emit("phase", name="caching text", title="Encoding captions")
     found = model.text_encoders.items()
@@ -180,6 +183,10 @@ def _texts(
     store = open_store("texts", identity, disk=settings.caching.cache_text_encoder_outputs_to_disk)
     length, skip = settings.model.max_token_length, settings.model.clip_skip
     cache = TextCache(store, identity, max_token_length=length, clip_skip=skip)
+    layout = model.caption_files(encoders) if settings.caching.use_npz_caches else None
+    if layout is not None:
+        taken = take_texts(plan, cache, NpzTexts(layout), seed=0)
+        watch.events.emit("note", text=f"{taken} encoded captions are read from sd-scripts' .npz files")
     device = next(model.denoiser.parameters()).device
 
     def encode(batch: Sequence[str]) -> Mapping[str, Tensor]:

@@ -15,6 +15,7 @@ from backend.families.options import LoadOptions
 from backend.settings import Settings
 from backend.settings.declare import declarations
 from backend.settings.methods import METHODS
+from backend.settings.sections import ModelSettings
 from backend.settings.settings import DEFAULTS
 from backend.system.identify import ModelFile
 
@@ -26,6 +27,7 @@ WHY: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "min_snr_gamma", "scale_v_pred_loss_like_noise_pred", "v_pred_like_loss", "v_parameterization",
+            "prediction_type",
             "debiased_estimation_loss", "zero_terminal_snr", "noise_offset", "noise_offset_random_strength",
             "adaptive_noise_scale", "multires_noise_iterations", "multires_noise_discount", "ip_noise_gamma",
             "ip_noise_gamma_random_strength",
@@ -34,6 +36,13 @@ WHY: Mapping[str, str] = {
     ),
 }  # fmt: skip
 """Option -> why a family that is not among its families has no use for it."""
+
+
+def asked_prediction(model: ModelSettings) -> bool | None:
+    """Whether the base model is to be taken as one that predicts v; None: as its file says."""
+    if model.v_parameterization:
+        return True
+    return None if model.prediction_type is None else model.prediction_type == "v"
 
 
 def require_suited(settings: Settings, base: ModelFile) -> list[Problem]:

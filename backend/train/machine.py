@@ -16,7 +16,7 @@ from backend.settings.conditions import holds
 from backend.settings.methods import METHODS
 from backend.settings.rules.terms import TEXT_OFF
 from backend.train import sharding
-from backend.train.family_rules import load_options
+from backend.train.family_rules import asked_prediction, load_options
 from backend.train.preflight import Prepared
 from backend.train.sharding import ENTIRE, Parts
 from backend.train.step import StepModule
@@ -85,7 +85,7 @@ def load_base_model(
         dtype=weights_dtype(settings),
         device=accelerator.device,
         vae=Path(settings.model.vae) if settings.model.vae else None,
-        v_prediction=settings.model.v_parameterization,
+        v_prediction=asked_prediction(settings.model),
         options=load_options(settings, prepared.plan),
     )
     if settings.sd3.blocks_to_swap and accelerator.device.type == "cpu":

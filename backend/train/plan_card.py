@@ -28,7 +28,7 @@ from backend.train import optimizers
 from backend.train.checkpoints import load_state
 from backend.train.differences import differences, identity, require_possible, require_same_pictures
 from backend.train.environment import adapt
-from backend.train.family_rules import load_options
+from backend.train.family_rules import asked_prediction, load_options
 from backend.train.machine import weights_dtype
 from backend.train.methods import make_method
 from backend.train.methods.base import HoldsModel, Method
@@ -115,7 +115,7 @@ def _outline(prepared: Prepared, settings: Settings) -> DiffusionModel:
             Path(settings.model.pretrained_model_name_or_path),
             dtype=weights_dtype(settings),
             vae=Path(settings.model.vae) if settings.model.vae else None,
-            v_prediction=settings.model.v_parameterization,
+            v_prediction=asked_prediction(settings.model),
             options=load_options(settings, prepared.plan),
         )
     if settings.precision.gradient_checkpointing:

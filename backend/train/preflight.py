@@ -17,7 +17,7 @@ from backend.settings import Settings
 from backend.settings.optimizers import find, missing_library
 from backend.system.identify import ModelFile, identify, require_base
 from backend.train.checkpoints import seed_of
-from backend.train.family_rules import require_sizes, require_suited
+from backend.train.family_rules import asked_prediction, require_sizes, require_suited
 from backend.train.hub import with_local_state
 from backend.train.modelspec import thumbnail
 from backend.train.team import require_several
@@ -56,7 +56,7 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     _collect(problems, lambda: require_several(settings))
     _collect(problems, lambda: _schedule_class(settings))
     _collect(problems, lambda: _optimizer_class(settings))
-    size = default_resolution(base, settings.model.v_parameterization) if base else 512
+    size = default_resolution(base, asked_prediction(settings.model)) if base else 512
     plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))
     if base is not None and plan is not None:
         _collect(problems, lambda: require_sizes(plan, base))

@@ -20,6 +20,7 @@ from backend import families
 from backend.data.types import DatasetPlan
 from backend.families.base import Sizes
 from backend.settings import Settings
+from backend.train.family_rules import asked_prediction
 from backend.train.methods.network import NetworkMethod
 from backend.train.objectives import Objective
 from backend.train.step import StepInputs, StepModule
@@ -35,7 +36,7 @@ def probe(settings: Settings, tensors: Path, captions: Path, use_noisy_latents: 
     given = load_file(tensors)
     texts: list[str] = json.loads(captions.read_text(encoding="utf-8"))["captions"]
     base = Path(settings.model.pretrained_model_name_or_path)
-    model = families.load(base, dtype=torch.float32, v_prediction=settings.model.v_parameterization)
+    model = families.load(base, dtype=torch.float32, v_prediction=asked_prediction(settings.model))
     model.compute_as_sd_scripts()
     method = NetworkMethod(settings, DatasetPlan(()), model, seed=settings.schedule.seed or 0)
     method.start()

@@ -34,6 +34,15 @@ class Checkpoint:
         return spots(self.family, self.tensors.keys())
 
 
+def yaml_note(family: str, predicts_v: bool, path: Path) -> list[str]:
+    """What to say of a written SD 2.x file: older programs do not look into files for what they are."""
+    if family != "sd2":
+        return []
+    kind = "v2-inference-v.yaml" if predicts_v else "v2-inference.yaml"
+    named = f"Stability's {kind} beside it, named {path.stem}.yaml"
+    return [f"older programs take an SD 2.x file for an SD 1.x one without {named}"]
+
+
 def open_checkpoint(path: Path, families: Collection[str] | None = None) -> Checkpoint:
     """Open a base model. Inpainting and other variants are welcome: only their tensors count here.
 

@@ -19,7 +19,7 @@ from backend.families.base import DiffusionModel
 from backend.families.parts.latent import LatentDiffusion
 from backend.system.identify import identify
 from backend.weights import metadata as meta
-from backend.weights.checkpoint import open_checkpoint
+from backend.weights.checkpoint import open_checkpoint, yaml_note
 from backend.weights.folder import write_folder
 from backend.weights.precision import dtype_named
 from backend.weights.reading import Stored, open_file
@@ -69,6 +69,7 @@ def run(job: Convert, progress: Progress = silent) -> Report:
             _through_model(job, output, report, progress)
         else:
             _streamed(job, output, report, progress)
+        report.notes += yaml_note(found.family, found.prediction == "v", output)
         return report
     _refuse_file_options(job)
     model = _loaded(job)

@@ -20,7 +20,7 @@ from backend.families.spots import Spot, other_names
 from backend.networks.common import fitted
 from backend.weights import metadata as meta
 from backend.weights.blockweights import read_lbws, weight_of
-from backend.weights.checkpoint import Checkpoint, open_checkpoint
+from backend.weights.checkpoint import Checkpoint, open_checkpoint, yaml_note
 from backend.weights.networkfile import (
     NetworkFile,
     Parts,
@@ -105,7 +105,8 @@ def run(job: MergeInto, progress: Progress = silent) -> Report:
     ]
     write_planned(output, planned, _metadata(job, checkpoint), progress)
     facts = {"checkpoint": checkpoint.facts.title, "changed tensors": len(plan.changes)}
-    return Report("merge_lora", output, plan.merged, plan.dropped, _notes(files), facts)
+    notes = [*_notes(files), *yaml_note(checkpoint.family, checkpoint.predicts_v, output)]
+    return Report("merge_lora", output, plan.merged, plan.dropped, notes, facts)
 
 
 def _require_family(file: NetworkFile, checkpoint: Checkpoint) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from backend.errors import InputError
 from backend.weights import metadata as meta
 from backend.weights.blockweights import read_lbws, slot_of
-from backend.weights.checkpoint import Checkpoint, open_checkpoint
+from backend.weights.checkpoint import Checkpoint, open_checkpoint, yaml_note
 from backend.weights.precision import device_named, dtype_named, rounded
 from backend.weights.reading import Rows, Stored
 from backend.weights.report import Dropped, Part, Report, check_output
@@ -73,6 +73,7 @@ def run(job: MergeModels, progress: Progress = silent) -> Report:
         report.kept.append(Part(name))
         planned.append(_sum([stored, *others], weights, device, merging, saving or stored.dtype))
     _report_foreign(report, models)
+    report.notes += yaml_note(models[0].family, models[0].predicts_v, output)
     write_planned(output, planned, _metadata(job, models), progress)
     report.facts = {"model": models[0].facts.title, "copied from the first": len(planned) - len(report.kept)}
     return report

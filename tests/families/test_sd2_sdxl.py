@@ -253,6 +253,8 @@ class TestKinds:
         model = families.load(path)
         assert (model.prediction, model.default_resolution, model.notes) == ("v", 768, ())
         assert families.default_resolution(identify(path)) == 768
+        assert families.load(path, v_prediction=False).prediction == "epsilon"
+        assert families.default_resolution(identify(path), False) == 512
         (tmp_path / "model.yaml").write_text("model:\n  params:\n    image_size: 64\n")
         assert identify(path).prediction == "epsilon"
         assert families.load(path, v_prediction=True).prediction == "v"

@@ -395,3 +395,14 @@ def test_diffusers_folder(name: str, files: dict[str, Path], tmp_path: Path) -> 
     assert all(torch.equal(tensor, state[key]) for key, tensor in folder.denoiser.state_dict().items())
     a, b = encoded(model, ["a cat"]), encoded(folder, ["a cat"])
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_captions_that_sd_scripts_encoded_are_laid_out_as_ours(model: StableDiffusion3) -> None:
+    """Names and sizes of the conditioning, without the batch."""
+    own = model.encode_text(model.tokenize(["a cat"]))
+    layout = model.caption_files(model.text_encoders)
+    assert layout is not None and layout.columns.keys() == own.keys()
+    for name, (array, start, end) in layout.columns.items():
+        assert (*layout.shapes[array][:-1], end - start) == tuple(own[name].shape[1:]), name
+    alone = model.caption_files(model.optional_text)
+    assert alone is not None and alone.columns.keys() == {"t5"} and alone.shapes.keys() == {"t5_out"}

@@ -231,6 +231,7 @@ def test_every_layer_of_an_sd2_lora_finds_its_place(tmp_path):
     report = merge(
         path, tmp_path / "m.safetensors", tmp_path / "lora.safetensors", ratios=[0.5], save_precision="float"
     )
+    assert any("v2-inference.yaml" in note for note in report.notes)
     adapters = network.adapters()
     assert len(report.kept) == len(adapters) and not report.dropped
     after = {site.name: site.module for site in families.load(tmp_path / "m.safetensors").adapter_modules()}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from backend.errors import InputError, Problem
+from backend.families.base import Prediction
 from backend.families.parts.clip import ACTIVATIONS, ClipShape, ClipTextModel, clip_shape
 from backend.families.parts.layout import Layout
 from backend.families.parts.skeleton import skeleton
@@ -22,6 +23,7 @@ from backend.families.parts.unet import UNet, UNetShape, unet_shape
 from backend.families.parts.vae import Vae, VaeShape, vae_shape
 from backend.families.parts.weights import Place, Weights, find_weights, replace_vae
 from backend.families.store import TensorSource
+from backend.system.identify import ModelFile
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -41,6 +43,12 @@ class Rule:
     """The U-Net's transformers have linear layers at their ends, not 1x1 convolutions."""
     scaling_factor: float = 0.18215
     norm_groups: int = 32
+
+
+def predicted(file: ModelFile, v_prediction: bool | None) -> Prediction:
+    """What a model predicts: as its file says, if nobody says otherwise."""
+    v = file.prediction == "v" if v_prediction is None else v_prediction
+    return "v" if v else "epsilon"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from backend.families.base import Source
 from backend.families.parts.clip import ClipShape
-from backend.families.parts.loading import Shapes, hollow_parts, load_parts
+from backend.families.parts.loading import Shapes, hollow_parts, load_parts, predicted
 from backend.families.parts.unet import UNetShape
 from backend.families.parts.vae import VaeShape
 from backend.families.sd1.keys import LAYOUT
@@ -30,7 +30,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     vae: Path | None = None,
-    v_prediction: bool = False,
+    v_prediction: bool | None = None,
 ) -> StableDiffusion1:
     """Load a single file (.safetensors, .ckpt) or diffusers folder.
 
@@ -38,7 +38,7 @@ def load(
 
     Args:
         vae: a file or folder whose VAE takes the place of the model's own.
-        v_prediction: the model predicts v, whatever the file says.
+        v_prediction: whether the model predicts v, whatever the file says; None: as the file says.
 
     Raises:
         InputError: not an SD 1.x base model, or what :func:`load_parts` raises.
@@ -49,7 +49,7 @@ def load(
         loaded.unet,
         loaded.texts["text_encoder"],
         loaded.vae,
-        "v" if v_prediction or found.prediction == "v" else "epsilon",
+        predicted(found, v_prediction),
         Source(path, loaded.weights.metadata),
         loaded.weights,
     )

@@ -26,7 +26,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     vae: Path | None = None,
-    v_prediction: bool = False,
+    v_prediction: bool | None = None,
 ) -> StableDiffusion2:
     """Load a single file (.safetensors, .ckpt) or diffusers folder.
 
@@ -35,21 +35,22 @@ def load(
 
     Args:
         vae: a file or folder whose VAE takes the place of the model's own.
-        v_prediction: the model predicts v, whatever the file says.
+        v_prediction: whether the model predicts v, whatever the file says; None: as the file says.
 
     Raises:
         InputError: not an SD 2.x base model, or what :func:`load_parts` raises.
     """
     found = require_base(path, ("sd2",))
     loaded = load_parts(path, dtype, vae, LAYOUT, RULE)
-    said = "v" if v_prediction else found.prediction
+    said = found.prediction if v_prediction is None else ("v" if v_prediction else "epsilon")
     model = StableDiffusion2(loaded, said or "epsilon", Source(path, loaded.weights.metadata))
     if torch.device(device).type != "cpu":
         model.to(device)
     if said is None and not next(model.denoiser.parameters()).is_meta:  # an outline cannot be tried
         model.says("v" if seems_to_predict_v(model) else "epsilon")
         kind = "v, as the 768 px models do" if model.prediction == "v" else "noise, as the 512 px models do"
-        model.notes = (f"{path.name} does not say what it predicts; a trial of it says {kind}",)
+        text = f"{path.name} does not say what it predicts; a trial of it says {kind}"
+        model.notes = (f"{text}. Set prediction_type if that is wrong",)
     return model
 
 

@@ -43,7 +43,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     vae: Path | None = None,
-    v_prediction: bool = False,
+    v_prediction: bool | None = None,
     options: LoadOptions | None = None,
 ) -> StableDiffusion3:
     """Load a single file or diffusers folder, with own files for parts that it lacks.

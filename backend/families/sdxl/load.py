@@ -8,7 +8,7 @@ import torch
 
 from backend.errors import InputError
 from backend.families.base import Source
-from backend.families.parts.loading import Shapes, hollow_parts, load_parts
+from backend.families.parts.loading import Shapes, hollow_parts, load_parts, predicted
 from backend.families.sdxl.layout import FULL_TEXT, FULL_TEXT_2, FULL_UNET, FULL_VAE, LAYOUT, RULE
 from backend.families.sdxl.model import SIZE_WIDTH, TEXT_2, StableDiffusionXL
 from backend.system.identify import require_base
@@ -28,7 +28,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     vae: Path | None = None,
-    v_prediction: bool = False,
+    v_prediction: bool | None = None,
 ) -> StableDiffusionXL:
     """Load a single file (.safetensors, .ckpt) or diffusers folder.
 
@@ -37,7 +37,7 @@ def load(
 
     Args:
         vae: a file or folder whose VAE takes the place of the model's own.
-        v_prediction: the model predicts v, whatever the file says.
+        v_prediction: whether the model predicts v, whatever the file says; None: as the file says.
 
     Raises:
         InputError: not an SDXL base model (the refiner and inpainting models are none), or what
@@ -47,7 +47,7 @@ def load(
     loaded = load_parts(path, dtype, vae, LAYOUT, RULE)
     model = StableDiffusionXL(
         loaded,
-        "v" if v_prediction or found.prediction == "v" else "epsilon",
+        predicted(found, v_prediction),
         Source(path, loaded.weights.metadata),
         zero_terminal_snr="zero_terminal_snr" in found.details,
     )

@@ -30,8 +30,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "npz-idle",
         "note",
-        ("all", ("use_npz_caches", "set"), ("cache_latents", "unset")),
-        "use_npz_caches has no effect without cache_latents",
+        (
+            "all",
+            ("use_npz_caches", "set"),
+            ("cache_latents", "unset"),
+            ("cache_text_encoder_outputs", "unset"),
+        ),
+        "use_npz_caches has no effect without cache_latents or cache_text_encoder_outputs",
         key="use_npz_caches",
     ),
     Rule(

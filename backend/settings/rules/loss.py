@@ -46,6 +46,14 @@ RULES: tuple[Rule, ...] = (
         key="v_pred_like_loss",
     ),
     Rule(
+        "predicts-two-things",
+        "error",
+        ("all", ("v_parameterization", "set"), ("prediction_type", "=", "epsilon")),
+        "v_parameterization and prediction_type=epsilon exclude each other",
+        "leave one of them out",
+        key="prediction_type",
+    ),
+    Rule(
         "zero-terminal-weights",
         "error",
         (
