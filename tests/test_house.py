@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "backend.generate.parameters", "backend.generate.samplers",
         "backend.annotate.settings", "backend.annotate.options", "backend.annotate.tagrules",
         "backend.annotate.cleanrules", "backend.annotate.cleaning", "backend.annotate.models", "backend.annotate.folders",
+        "backend.annotate.runs",
     ),
     "backend.errors": ("backend.messages",),
     "backend.messages": (),

@@ -13,16 +13,19 @@ from ui.context import Context
 from ui.form import ASSETS, asset
 from ui.i18n import DEFAULT, NAMES, language, speaking, t
 from ui.i18n.language import COOKIE, LanguageOfRequest
-from ui.tabs import dataset, generate, merge, runs, start, train
+from ui.tabs import captioning, dataset, generate, merge, runs, settings, start, tagging, train
 from ui.theme import theme
 
 _PAGES = (
     ("start", "./start"),
     ("train", "./"),
     ("dataset", "./dataset"),
+    ("captioning", "./captioning"),
+    ("tagging", "./tagging"),
     ("generate", "./generate"),
     ("models", "./models"),
     ("runs", "./runs"),
+    ("system", "./system"),
 )
 
 _EARLY = """<script>
@@ -128,6 +131,12 @@ def _draw(context: Context) -> Pages:
     with page.route(t("app.dataset"), "/dataset"):
         _header("dataset")
         dataset.build(context)
+    with page.route(t("app.captioning"), "/captioning"):
+        _header("captioning")
+        captioning.build(context)
+    with page.route(t("app.tagging"), "/tagging"):
+        _header("tagging")
+        tagging.build(context)
     with page.route(t("app.generate"), "/generate"):
         _header("generate")
         generate.build(context)
@@ -137,6 +146,9 @@ def _draw(context: Context) -> Pages:
     with page.route(t("app.runs"), "/runs"):
         _header("runs")
         runs.build(context)
+    with page.route(t("app.system"), "/system"):
+        _header("system")
+        settings.build(context)
     return page
 
 

@@ -32,7 +32,10 @@ def clean_tags(text: str, rules: Iterable[Rule], separator: str = ",") -> str:
 
 
 def _clean_tags(line: str, rules: Sequence[Rule], separator: str) -> str:
-    tags = list({_plain(tag): tag for tag in reversed(split_tags(line, separator))}.values())[::-1]
+    first: dict[str, str] = {}
+    for tag in split_tags(line, separator):
+        first.setdefault(_plain(tag), tag)
+    tags = list(first.values())
     for rule in rules:
         unwanted = _found(tags, rule)
         tags = [tag for tag in tags if tag not in unwanted]

@@ -38,11 +38,11 @@ class Rule:
     enabled: bool = True
 
     def __post_init__(self) -> None:
+        compile_regex(self.pattern)
+        compile_regex(self.when)
         problem = _fault(self)
         if problem:
             raise InputError(f"the rule {self.title or self.id!r} {problem}", key=self.id)
-        compile_regex(self.pattern)
-        compile_regex(self.when)
 
 
 def as_dicts(rules: Iterable[Rule]) -> list[dict[str, Any]]:

@@ -185,7 +185,8 @@ def _texts(folder: Path, extension: str, recursive: bool) -> CaptionStore:
 
 
 def _cleaned(store: CaptionStore, folder: Path, rules: Sequence[cleanrules.Rule]) -> Preview:
-    captions = {caption.path: caption for caption in map(store.get, store.ids()) if not caption.problem}
+    there = (caption for caption in map(store.get, store.ids()) if caption.text.strip())
+    captions = {caption.path: caption for caption in there if not caption.problem}
     texts = {path: cleaning.clean_text(caption.text, rules) for path, caption in captions.items()}
     changes = tuple(
         Change(caption.id, path, caption.text, texts[path], caption.version)

@@ -5,14 +5,13 @@ A job is a table: ``{"kind": "tag", "settings": {"train_data_dir": ..., "thresh"
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from backend.annotate import cleaning, cleanrules, folders, metadata, options
 from backend.annotate.runs import Progress
-from backend.annotate.settings import CaptioningSettings, TaggingSettings
+from backend.annotate.settings import CaptioningSettings, CleaningSettings, MergingSettings, TaggingSettings
 from backend.errors import InputError
 
 Say = Callable[[str], None]
@@ -42,59 +41,64 @@ def _try_captions(job: Job, progress: Progress, say: Say) -> dict[str, Any]:
 
 
 def _clean(job: Job, progress: Progress, say: Say) -> dict[str, Any]:
-    """Clean the text files of a folder; with ``try`` only what would change."""
-    given, rules = _settings(job), cleanrules.from_dicts(job.get("rules"))
-    folder, extension = _path(given, "train_data_dir"), str(given.get("caption_extension") or ".txt")
-    recursive = bool(given.get("recursive"))
+    """Clean the texts of a folder, or a metadata file; with ``try`` only what would change."""
+    settings = options.read(CleaningSettings, _settings(job))
+    rules = cleanrules.from_dicts(job.get("rules", cleanrules.as_dicts(cleanrules.RULES)))
+    if settings.in_json and not settings.train_data_dir:
+        return _clean_file(settings, rules, only_try=bool(job.get("try")))
+    folder, extension = _path(settings.train_data_dir, "train_data_dir"), settings.caption_extension
     if job.get("try"):
-        preview = folders.try_cleaning(folder, extension, rules, recursive=recursive)
+        preview = folders.try_cleaning(folder, extension, rules, recursive=settings.recursive)
         rows = [(one.path.name, "", one.before, one.after) for one in preview.changes]
         return {"changes": rows, "unchanged": preview.unchanged}
-    done = folders.clean_folder(folder, extension, rules, recursive=recursive, progress=progress)
+    done = folders.clean_folder(folder, extension, rules, recursive=settings.recursive, progress=progress)
     lost = [(one.path.name, "was changed meanwhile") for one in done.conflicts]
     lost += [(Path(one.where).name, one.what) for one in done.failed]
-    return {"written": len(done.written), "failed": lost, "edit": done.edit}
+    return {"what": "clean", "written": len(done.written), "failed": lost, "edit": done.edit}
 
 
-def _clean_file(job: Job, progress: Progress, say: Say) -> dict[str, Any]:
-    """Clean a metadata file into another; with ``try`` only what would change."""
-    given, rules = _settings(job), cleanrules.from_dicts(job.get("rules"))
-    source = _path(given, "in_json")
+def _clean_file(
+    settings: CleaningSettings, rules: Sequence[cleanrules.Rule], *, only_try: bool
+) -> dict[str, Any]:
+    source = _path(settings.in_json, "in_json")
     entries, changes = cleaning.clean_entries(metadata.read(source), rules)
-    if job.get("try"):
+    if only_try:
         return {"changes": changes, "unchanged": len(entries) - len({change[0] for change in changes})}
-    target = _path(given, "out_json")
-    kept = write_cleaned(source, target, entries, bool(given.get("overwrite")))
-    return {"written": len(changes), "failed": [], "output": str(target), "kept": str(kept or "")}
+    target = _path(settings.out_json, "out_json")
+    kept = write_cleaned(source, target, entries, settings.overwrite)
+    found = {"what": "clean", "written": len(changes), "failed": [], "output": str(target)}
+    return {**found, "kept": kept.name if kept else ""}
 
 
 def _merge(job: Job, progress: Progress, say: Say) -> dict[str, Any]:
     """Take the texts beside pictures into a metadata file."""
-    given = _settings(job)
-    folder, target = _path(given, "train_data_dir"), _path(given, "out_json")
-    source = str(given.get("in_json") or "").strip()
-    entries = metadata.read(Path(source).expanduser()) if source else {}
-    started = time.monotonic()
-    done: metadata.Merged | None = None
-    for which, key in (("caption", "caption_extension"), ("tags", "tags_extension")):
-        ending = str(given.get(key) or "").strip()
-        if ending:
+    settings = options.read(MergingSettings, _settings(job))
+    folder, target = _path(settings.train_data_dir, "train_data_dir"), _path(settings.out_json, "out_json")
+    entries = metadata.read(_path(settings.in_json, "in_json")) if settings.in_json.strip() else {}
+    parts: list[metadata.Merged] = []
+    wanted: tuple[tuple[metadata.Which, str], ...] = (
+        ("caption", settings.caption_extension),
+        ("tags", settings.tags_extension),
+    )
+    for which, ending in wanted:
+        if ending.strip():
             done = metadata.merge(
-                folder, done.entries if done else entries, cast(Any, which), ending,
-                full_path=bool(given.get("full_path")), recursive=bool(given.get("recursive")),
-            )  # fmt: skip
+                folder, entries, which, ending, full_path=settings.full_path, recursive=settings.recursive
+            )
+            entries = done.entries
+            parts.append(done)
             say(f"{which}: {done.text()}")
-    if done is None:
-        raise InputError(
-            "nothing to take in",
-            next="give the ending of captions, of tags, or both",
-            key="caption_extension",
-        )
-    kept = metadata.write(target, done.entries)
+    if not parts:
+        raise InputError("nothing to take in", next="give an ending of captions, of tags, or both")
+    kept = metadata.write(target, entries)
     return {
-        "written": done.texts, "failed": done.failed, "missing": done.missing, "entries": len(done.entries),
-        "output": str(target), "kept": str(kept or ""), "seconds": time.monotonic() - started,
-    }  # fmt: skip
+        "what": "merge",
+        "written": sum(part.texts for part in parts),
+        "failed": [row for part in parts for row in part.failed],
+        "notes": [part.text().splitlines()[0] for part in parts],
+        "output": str(target),
+        "kept": kept.name if kept else "",
+    }
 
 
 KINDS: Mapping[str, Callable[[Job, Progress, Say], dict[str, Any]]] = {
@@ -103,7 +107,6 @@ KINDS: Mapping[str, Callable[[Job, Progress, Say], dict[str, Any]]] = {
     "try_tags": _try_tags,
     "try_captions": _try_captions,
     "clean": _clean,
-    "clean_file": _clean_file,
     "merge": _merge,
 }
 """Kind of job -> what does it."""
@@ -143,11 +146,10 @@ def _settings(job: Job) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-def _path(given: Mapping[str, Any], key: str) -> Path:
-    text = str(given.get(key) or "").strip()
-    if not text:
+def _path(text: str, key: str) -> Path:
+    if not text.strip():
         raise InputError(f"{key} is missing", key=key)
-    return Path(text).expanduser()
+    return Path(text.strip()).expanduser()
 
 
 def _download(job: Job) -> bool:

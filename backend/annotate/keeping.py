@@ -64,12 +64,12 @@ class CaptionFiles:
         for path in paths:
             caption = self._store.get(self._ids[path])
             first = owner.setdefault(caption.path, path)
-            if first != path:
-                refused.append((path, f"shares {caption.path.name} with {first.name}, which gives the text"))
+            if self._existing == "fill" and caption.text.strip():
+                keep.append(path)
             elif caption.problem:
                 refused.append((path, f"gets no text: {caption.path.name} {caption.problem}"))
-            elif self._existing == "fill" and caption.text.strip():
-                keep.append(path)
+            elif first != path:
+                refused.append((path, f"shares {caption.path.name} with {first.name}, which gives the text"))
             else:
                 todo.append(path)
         return todo, keep, refused

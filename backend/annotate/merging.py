@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Literal
 
 from backend.annotate import metadata
 
 
-def main(description: str | None, which: Literal["caption", "tags"], extension: str) -> int:
+def main(description: str | None, which: metadata.Which, extension: str) -> int:
     """Run ``merge_captions_to_metadata.py`` or its sister for tags."""
     options = _parser(description, extension).parse_args()
     target: Path = options.out_json

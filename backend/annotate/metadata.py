@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,6 +21,8 @@ from backend.wholefile import write_text
 
 Entry = dict[str, Any]
 Entries = dict[str, Entry]
+Which = Literal["caption", "tags"]
+"""The field of an entry that a text goes into."""
 _LARGEST = 1 << 30
 
 
@@ -146,8 +148,8 @@ def key_of(path: Path, folder: Path, full_path: bool, entries: Mapping[str, Any]
     or without the picture's ending, is found.
     """
     relative = path.relative_to(folder)
-    spellings = [str(path), path.as_posix(), relative.as_posix(), str(relative), path.name]
-    spellings += [str(path.with_suffix("")), relative.with_suffix("").as_posix(), path.stem]
+    spellings = [str(path), path.as_posix(), relative.as_posix(), str(relative)]
+    spellings += [str(path.with_suffix("")), relative.with_suffix("").as_posix()]
     found = next((spelling for spelling in spellings if spelling in entries), None)
     return found or (str(path) if full_path else relative.as_posix())
 
@@ -155,7 +157,7 @@ def key_of(path: Path, folder: Path, full_path: bool, entries: Mapping[str, Any]
 def merge(
     folder: Path,
     entries: Mapping[str, Entry],
-    which: Literal["caption", "tags"],
+    which: Which,
     extension: str,
     *,
     full_path: bool = False,
@@ -203,11 +205,3 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
-
-
-def texts(entries: Mapping[str, Entry]) -> Iterable[tuple[str, str, str]]:
-    """(picture, field, text) of every caption and tag list."""
-    for key, entry in entries.items():
-        for which in ("caption", "tags"):
-            if isinstance(entry.get(which), str):
-                yield key, which, entry[which]

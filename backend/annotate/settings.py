@@ -29,7 +29,7 @@ class PictureSettings(Section):
     existing: Existing = option(
         "fill",
         "Pictures that have text already",
-        "fill leaves them as they are, append adds to their text what is new, replace writes over it. "
+        "Leave them as they are (fill), add to their text what is new (append), or write over it (replace). "
         "Every run can be undone.",
         level="basic",
         choices=("fill", "append", "replace"),
@@ -209,6 +209,65 @@ class CaptioningSettings(PictureSettings):
         False,
         "Remove talk of writing",
         "Takes out phrases such as 'with the words stop on it', which captioners make up readily.",
+        level="basic",
+    )
+
+
+class CleaningSettings(Section):
+    """Texts that are cleaned by rules: those beside pictures, or a metadata file."""
+
+    title: ClassVar[str] = "Cleaning"
+    train_data_dir: str = option(
+        "",
+        "Folder of pictures",
+        "Its texts are cleaned; every time can be undone. Leave it empty to clean a metadata file.",
+        level="basic",
+        path="file",
+    )
+    recursive: bool = option(
+        False, "Folders inside, too", "Also looks into the folders inside it, however deep.", level="basic"
+    )
+    caption_extension: str = option(
+        ".txt", "File ending", "Ending of the texts: .txt or .caption.", level="basic"
+    )
+    in_json: str = option(
+        "", "Metadata file", "A .json or .jsonl file to clean instead of a folder.", path="file"
+    )
+    out_json: str = option("", "Cleaned metadata", "The file to write.", path="written")
+    overwrite: bool = option(
+        False,
+        "Write over the metadata",
+        "The cleaned file may be the same one; the old one is kept beside it.",
+    )
+
+
+class MergingSettings(Section):
+    """Texts beside pictures that are taken into a metadata file for fine-tuning."""
+
+    title: ClassVar[str] = "Metadata"
+    train_data_dir: str = option(
+        "", "Folder of pictures", "The pictures whose texts are taken in.", level="basic", path="file"
+    )
+    recursive: bool = option(
+        False, "Folders inside, too", "Also looks into the folders inside it, however deep.", level="basic"
+    )
+    out_json: str = option(
+        "", "Metadata file", "The .json or .jsonl file to write.", level="basic", path="written"
+    )
+    in_json: str = option(
+        "",
+        "Metadata to start from",
+        "Its entries are kept and added to, say those of another folder.",
+        path="file",
+    )
+    caption_extension: str = option(
+        ".caption", "Ending of captions", "Empty: no captions are taken in.", level="basic"
+    )
+    tags_extension: str = option(".txt", "Ending of tags", "Empty: no tags are taken in.", level="basic")
+    full_path: bool = option(
+        False,
+        "Whole paths",
+        "Names pictures by their whole path, for several folders in one file.",
         level="basic",
     )
 

@@ -168,6 +168,8 @@ def test_two_pictures_of_one_caption_file_are_told(folder: Path, texts: Texts) -
     outcome = run(folder)
     assert outcome.failed == [("img_00.png", "shares img_00.txt with img_00.jpg, which gives the text")]
     assert texts()["img_00"] == "seen img_00" and outcome.written == 6
+    again = run(folder)
+    assert again.failed == [] and again.had_text == 7
 
 
 def test_the_file_of_another_name_or_ending_is_never_taken(tmp_path: Path, folder: Path) -> None:

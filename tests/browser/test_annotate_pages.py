@@ -1,0 +1,86 @@
+"""The Captioning and Tagging pages in a browser."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from backend.demo.world import random_scene, render
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "my pictures"
+    place.mkdir()
+    for number in range(3):
+        render(random_scene(random.Random(number)), number, 64).save(place / f"{number}.png")
+    (place / "0.txt").write_text("by hand")
+    (place / "broken.png").write_bytes(b"")
+    return place
+
+
+def test_thresholds_are_tried_live_then_a_folder_is_tagged_and_undone(page, server, folder: Path) -> None:
+    page.goto(f"{server.url}/tagging")
+    page.wait_for_selector("#tagging [data-ready], #tagging[data-ready], [data-ready]")
+    page.click(".an-go")
+    page.wait_for_selector("[data-field=train_data_dir].an-wrong")
+    page.fill("#an-train_data_dir", f'"{folder}"')
+    page.click(".an-try")
+    page.wait_for_selector(".an-bars .an-passes", timeout=120_000)
+    cards = page.locator(".an-card")
+    assert cards.count() == 4 and "0 bytes" in page.inner_text(".an-text.an-bad")
+    before = cards.nth(0).locator(".an-text").inner_text()
+    page.locator("#an-thresh").fill("1")
+    page.wait_for_function("document.querySelectorAll('.an-passes').length === 0")
+    assert before != "(no text)" and cards.nth(0).locator(".an-text").inner_text() == "(no text)"
+    page.locator("#an-thresh").fill("0.35")
+    page.wait_for_selector(".an-passes")
+    page.click(".an-command")
+    page.wait_for_selector(".an-line:not([hidden])")
+    assert "tools/tag_images_by_wd14_tagger.py" in page.inner_text(".an-line")
+    page.click(".an-go")
+    page.wait_for_selector(".an-undo", timeout=120_000)
+    said = page.inner_text(".an-result")
+    assert "Wrote tags for 2 of 3 pictures" in said and "broken.png is empty" in said and "1 had text" in said
+    assert (folder / "0.txt").read_text() == "by hand" and (folder / "1.txt").read_text()
+    page.click(".an-undo")
+    page.wait_for_function("document.querySelector('.an-result [role=status]').textContent !== ''")
+    assert not (folder / "1.txt").exists() and (folder / "0.txt").read_text() == "by hand"
+
+
+def test_rules_are_edited_and_texts_cleaned(page, server, folder: Path) -> None:
+    page.goto(f"{server.url}/captioning")
+    page.click("[data-kind=clean]")
+    page.fill("#an-train_data_dir", str(folder))
+    page.get_by_role("button", name="Add a rule").click()
+    rule = page.locator(".an-rules li").last
+    rule.locator("input.an-code").nth(0).fill("hand")
+    rule.locator("input.an-code").nth(1).fill("<b>foot</b>")
+    page.click(".an-try")
+    page.wait_for_selector(".an-changes ins", timeout=60_000)
+    assert page.inner_text(".an-changes ins") == "by <b>foot</b>"
+    assert (folder / "0.txt").read_text() == "by hand"
+    page.click(".an-go")
+    page.wait_for_selector(".an-undo", timeout=60_000)
+    assert (folder / "0.txt").read_text() == "by <b>foot</b>"
+    page.reload()
+    page.wait_for_selector(".an-undo", timeout=60_000)
+    assert page.locator(".an-rules li").last.locator("input.an-code").nth(0).input_value() == "hand"
+
+
+def test_a_captioner_that_is_not_here_says_so(page, server, folder: Path) -> None:
+    page.goto(f"{server.url}/captioning")
+    page.select_option("#an-caption_weights", "Salesforce/blip-image-captioning-base")
+    page.wait_for_selector("#an-download")
+    assert "about 990 MB" in page.inner_text(".an-model")
+    page.fill("#an-train_data_dir", str(folder))
+    page.click(".an-go")
+    page.wait_for_selector(".an-error", timeout=60_000)
+    assert "models/captioners/Salesforce_blip-image-captioning-base" in page.inner_text(".an-error").replace(
+        "\\", "/"
+    )
+    assert page.locator("[data-field=caption_weights].an-wrong").count() == 1
