@@ -40,6 +40,8 @@ def process(
     """
     if _dropped(rules, rng, epoch):
         return ""
+    if rules.templates:
+        return rng.choice(rules.templates)
     text = _choose(caption, rules, rng)
     tags = _split(text, rules)
     if tags is not None:

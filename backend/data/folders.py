@@ -54,11 +54,29 @@ def read_folders(defaults: Defaults, report: Report) -> list[DatasetSpec]:
     subsets: list[Subset] = []
     for key, is_reg in (("train_data_dir", False), ("reg_data_dir", True)):
         given: str | None = getattr(settings, key)
-        if given:
+        if given and is_reg and settings.num_class_images and not _holds_pictures(given):
+            report.note(
+                f"{count(settings.num_class_images, 'class picture')} will be drawn before training.",
+                where=given,
+            )
+        elif given:
             subsets += _subsets(Path(given.strip()).expanduser(), key, is_reg, defaults, report)
     if not any(not subset.is_reg for subset in subsets):
         return []
     return [make_dataset(Levels(defaults), tuple(subsets), report)]
+
+
+def _holds_pictures(given: str) -> bool:
+    folder = Path(given.strip()).expanduser()
+    return folder.is_dir() and class_pictures(folder) > 0
+
+
+def class_pictures(folder: Path) -> int:
+    """How many pictures a regularisation folder holds: those of its numbered folders, or else its own."""
+    contents = look(folder)
+    numbered = [name for name in contents.folders if repeats_and_words(name)]
+    inside = sum(len(look(folder / name).pictures) for name in numbered)
+    return inside if numbered else len(contents.pictures)
 
 
 def read_metadata(defaults: Defaults, report: Report) -> list[DatasetSpec]:
@@ -164,8 +182,18 @@ def _subset(folder: Path, repeats: int, words: str, is_reg: bool, defaults: Defa
         class_tokens=words,
         is_reg=is_reg,
         alpha_mask=settings.alpha_mask,
+        masks=_guides(folder, defaults),
         num_repeats=repeats,
     )
+
+
+def _guides(folder: Path, defaults: Defaults) -> Path | None:
+    """Where the guide pictures of a folder lie: in one of its name among them, or with them all."""
+    given = (defaults.settings.conditioning_data_dir or "").strip()
+    if not (defaults.control and given):
+        return None
+    whole = Path(given).expanduser().resolve()
+    return whole / folder.name if (whole / folder.name).is_dir() else whole
 
 
 def nothing_found(folder: Path, contents: Contents) -> str:

@@ -13,7 +13,8 @@ from backend.data.schema import KEYS
 from backend.data.types import CaptionRules, Subset
 from backend.settings.sections import DatasetSettings
 
-CAPTION_KEYS = tuple(CaptionRules.__dataclass_fields__)
+CAPTION_KEYS = tuple(name for name in CaptionRules.__dataclass_fields__ if name != "templates")
+"""Rules of captions that a dataset file may say."""
 CHANGES = ("color_aug", "random_crop", "face_crop_aug_range")
 """What makes pixels differ from visit to visit."""
 
@@ -40,6 +41,8 @@ class Defaults:
     prior_loss_weight: float = 1.0
     control: bool = False
     """conditioning_data_dir holds pictures that guide, which every subset must have."""
+    templates: tuple[str, ...] = ()
+    """Captions of all pictures but those for regularisation, where they are made and not read."""
 
     def of(self, name: str) -> Any:
         if name == "resolution":
@@ -163,7 +166,10 @@ def make_subset(
         custom_attributes=levels.get("custom_attributes") or {},
         resize_interpolation=levels.get("resize_interpolation"),
         prior_loss_weight=levels.get("prior_loss_weight"),
-        captions=CaptionRules(**{name: levels.get(name) for name in CAPTION_KEYS}),
+        captions=CaptionRules(
+            **{name: levels.get(name) for name in CAPTION_KEYS},
+            templates=() if is_reg else levels.defaults.templates,
+        ),
     )
 
 

@@ -43,6 +43,8 @@ class CaptionRules:
     caption_tag_dropout_rate: float = 0.0
     token_warmup_min: int = 1
     token_warmup_step: float = 0.0
+    templates: tuple[str, ...] = ()
+    """Whole captions, one of them at each visit, in place of what was written for the picture."""
 
     def random(self) -> bool:
         """True when the text can differ between visits."""
@@ -53,6 +55,7 @@ class CaptionRules:
             or self.caption_dropout_every_n_epochs
             or self.caption_tag_dropout_rate
             or self.token_warmup_step
+            or self.templates
         )
 
 

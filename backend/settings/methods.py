@@ -50,6 +50,13 @@ METHODS: Mapping[str, TrainingMethod] = {
 }  # fmt: skip
 """Value of ``training_method`` -> the way it stands for."""
 NETWORK = ("network",)
+WORD = ("textual_inversion",)
+GUIDED = ("lllite",)
+SIZED = (*NETWORK, *GUIDED)
+"""Those whose size is chosen."""
+UNGUIDED = tuple(name for name in METHODS if name not in GUIDED)
+TEXTUAL = tuple(name for name in METHODS if name not in WORD)
+"""Those that also learn from pictures without a caption."""
 WHOLE = tuple(name for name, method in METHODS.items() if method.whole)
 """Those that train the model itself."""
 BESIDE = tuple(name for name, method in METHODS.items() if not method.whole)

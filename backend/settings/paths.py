@@ -29,18 +29,22 @@ LABELS = {
 def check_files(settings: Settings) -> list[Problem]:
     """What is wrong with the paths in the settings, before anything is loaded."""
     values = settings.flat()
-    unused = {"train_data_dir", "reg_data_dir"} if values["dataset_config"] else set[str]()
+    folders = ("train_data_dir", "reg_data_dir", "conditioning_data_dir")
+    unused = set(folders) if values["dataset_config"] else set[str]()
     if values["resume_from_huggingface"]:
         unused |= {"resume"}
+    if values["num_class_images"] and values["reg_data_dir"]:
+        unused |= {"reg_data_dir"}  # it is made when class pictures are drawn
     problems: list[Problem] = []
     for key, declared in declarations().items():
         if declared.info.path and values[key] and key not in unused:
             problems += _check(declared, Path(values[key]))
-    pictures = [
-        values[key] for key in ("train_data_dir", "reg_data_dir") if values[key] and key not in unused
-    ]
+    pictures = [values[key] for key in folders if values[key] and key not in unused]
     for key in ("output_dir", "logging_dir"):
         problems += output_conflicts(values[key], pictures, key)
+    if values["num_class_images"] and values["reg_data_dir"]:
+        problem = write_problem(Path(values["reg_data_dir"]), "reg_data_dir")
+        problems += [problem] if problem else []
     return problems
 
 

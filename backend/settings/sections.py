@@ -71,6 +71,8 @@ class DatasetSettings(Section):
         None, "Regularisation folder", "Pictures of the general class, in sub-folders like '1_dog', so that it is not forgotten.",
         path="folder", methods=UNGUIDED,
     )  # fmt: skip
+    num_class_images: int | None = option(None, "Class pictures", "Before training, the base model itself draws pictures into the regularisation folder until it holds this many; 100 to 300 for one subject.", ge=1, le=100_000, unit="pictures", methods=(*_TEXTS, "textual_inversion"))
+    class_prompt: str | None = option(None, "Prompt of class pictures", "What they show, such as photo of a dog. It is their caption as well.", per_run=True, methods=(*_TEXTS, "textual_inversion"))
     conditioning_data_dir: str | None = option(
         None, "Guide pictures", "Folder of the pictures that guide, one for each picture and of its name. They are cut and mirrored as their picture is.",
         level="basic", path="folder", methods=GUIDED,

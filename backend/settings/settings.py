@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.errors import InputError, Problem
-from backend.settings import sections, sections_sd3, sections_sharding, sections_whole
+from backend.settings import sections, sections_sd3, sections_sharding, sections_small, sections_whole
 from backend.settings.arguments import argument_problems
 from backend.settings.convert import convert, plain
 from backend.settings.declare import SECTIONS, Declared, declarations
@@ -28,6 +28,8 @@ class Settings(BaseModel):
     caching: sections.CachingSettings = Field(default_factory=sections.CachingSettings)
     network: sections.NetworkSettings = Field(default_factory=sections.NetworkSettings)
     whole: sections_whole.WholeSettings = Field(default_factory=sections_whole.WholeSettings)
+    word: sections_small.WordSettings = Field(default_factory=sections_small.WordSettings)
+    guide: sections_small.GuideSettings = Field(default_factory=sections_small.GuideSettings)
     optimizer: sections.OptimizerSettings = Field(default_factory=sections.OptimizerSettings)
     schedule: sections.ScheduleSettings = Field(default_factory=sections.ScheduleSettings)
     loss: sections.LossSettings = Field(default_factory=sections.LossSettings)

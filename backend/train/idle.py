@@ -6,6 +6,7 @@ import torch
 
 from backend.errors import Problem
 from backend.jobs.events import Sink
+from backend.train.sharding import norm_of
 
 LOOKED_STEPS = 20
 """A part that had no gradient for so many steps is not learning."""

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from backend.data.types import DatasetPlan
 from backend.families.base import DiffusionModel, Sizes
 from backend.settings import Settings
-from backend.train.methods.base import Method
+from backend.train.methods.base import Guided, Method
 from backend.train.texts import encode, tokenize
 
 META = torch.device("meta")
@@ -70,6 +70,8 @@ def _step(
     sides = torch.tensor([[height, width]] * batch, device=META)
     sizes = Sizes(sides, torch.zeros_like(sides), sides)
     noisy = torch.zeros(shape, dtype=dtype, device=META)
+    if isinstance(method, Guided):
+        method.show(torch.zeros(batch, 3, height, width, dtype=dtype, device=META))
     model.predict(noisy, torch.zeros(batch, dtype=torch.int64, device=META), conditioning, sizes)
 
 

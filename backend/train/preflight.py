@@ -22,6 +22,7 @@ from backend.train.hub import with_local_state
 from backend.train.modelspec import thumbnail
 from backend.train.team import require_several
 from backend.train.tracking import check_trackers
+from backend.train.word_rules import require_word
 
 T = TypeVar("T")
 
@@ -60,6 +61,8 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))
     if base is not None and plan is not None:
         _collect(problems, lambda: require_sizes(plan, base))
+    if plan is not None:
+        notes += _collect(problems, lambda: require_word(settings, plan)) or []
     if problems or base is None or plan is None:
         raise InputError(_once(problems))
     return Prepared(with_seed(settings), plan, base, (*notes, *plan.notes))
@@ -83,18 +86,26 @@ def _base(settings: Settings) -> ModelFile:
 
 
 def _start_weights(settings: Settings, base: ModelFile | None) -> None:
-    """Refuse a file to start from that is no LoRA, or one of another family."""
-    name = settings.network.network_weights
+    """Refuse a file to start from that is of another kind than what is trained, or of another family."""
+    key, kind, word = _STARTS.get(settings.model.training_method, ("network_weights", "lora", "LoRA"))
+    name = settings.flat()[key]
     if not name or base is None or not Path(name).exists():
         return
     found = identify(Path(name))
-    if found.kind != "lora" or found.family not in ("unknown", base.family):
+    if found.kind != kind or found.family not in ("unknown", base.family):
         raise InputError(
             f"this is a {found.title}; the base model is {base.title}",
             where=name,
-            next="choose a LoRA made for this kind of base model",
-            key="network_weights",
+            next=f"choose a {word} made for this kind of base model",
+            key=key,
         )
+
+
+_STARTS = {
+    "textual_inversion": ("weights", "embedding", "textual inversion"),
+    "lllite": ("network_weights", "lllite", "ControlNet-LLLite"),
+}
+"""Training method -> the option that names a file to start from, and what that has to be."""
 
 
 def _thumbnail(settings: Settings) -> None:

@@ -20,13 +20,14 @@ from backend.settings.length import Length
 from backend.train import optimizers
 from backend.train.checkpoints import Position, State, load_state, newest_state
 from backend.train.differences import differences, require_possible, require_same_pictures
+from backend.train.manifest import Manifest
 from backend.train.methods.base import Method
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def find_state(run: Run, settings: Settings, output: Path, resume: bool, events: Sink) -> State | None:
+def find_state(run: Run, settings: Settings, resume: bool, events: Sink) -> State | None:
     """The restore point to go on from: the run's own newest, or the one that was named.
 
     Raises:
@@ -36,7 +37,9 @@ def find_state(run: Run, settings: Settings, output: Path, resume: bool, events:
         return load_state(Path(settings.saving.resume).expanduser())
     if not resume:
         return None
-    newest, damaged = newest_state([*(run.path / "state").iterdir(), *output.glob("*-state")])
+    entries = Manifest(run.path / "manifest.json").entries()
+    beside = [Path(entry.path) for entry in entries if entry.kind == "state"]
+    newest, damaged = newest_state([*(run.path / "state").iterdir(), *beside])
     for problem in damaged:
         events.emit("warning", text=problem.text(), problem=problem.as_dict())
     if newest is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from backend.train.flow import FlowObjective
 
 Off = Callable[[], AbstractContextManager[None]]
+Show = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class StepInputs:
     """(B,) bool: pictures whose target is what the base model says."""
     class_text: ClassText | None = None
     """Held beside the lesson: see ``preservation``."""
+    guides: Tensor | None = None
+    """(B, 3, H, W) in -1..1: the pictures that guide."""
 
 
 class StepModule(nn.Module):
@@ -73,14 +76,17 @@ class StepModule(nn.Module):
     def __init__(
         self, trainable: nn.Module, model: DiffusionModel, objective: Objective | FlowObjective,
         clip_skip: int | None = None, train_text: bool = False, off: Off | None = None,
+        show: Show | None = None,
     ) -> None:  # fmt: skip
-        """``off``: makes the model the base model meanwhile, for what is held to it."""
+        """``off``: makes the model the base model meanwhile, for what is held to it. ``show``: lets it
+        follow pictures that guide, until others are shown."""
         super().__init__()
         self.trainable = trainable
         self._frozen = (model, objective)
         self.clip_skip = clip_skip
         self.train_text = train_text
         self._off = off
+        self._show = show
 
     def conditioning(self, inputs: StepInputs | ClassText, draws: Conditioning | None = None) -> Conditioning:
         """Encoded text, with gradients only when a text encoder is trained, and what was drawn."""
@@ -95,6 +101,9 @@ class StepModule(nn.Module):
     def forward(self, inputs: StepInputs) -> Tensor:
         """Losses of the pictures, (B,) float32."""
         model, objective = self._frozen
+        if self._show is not None:
+            assert inputs.guides is not None, "a batch without pictures that guide"
+            self._show(inputs.guides)
         conditioning = self.conditioning(inputs, inputs.draws)
         noisy = inputs.noisy
         if noisy is None:

@@ -20,12 +20,14 @@ from backend.settings.rules import (
     results,
     sd3,
     sharding,
+    small,
 )
 from backend.settings.rules.rule import Rule, RuleKind
 
 __all__ = ["RULES", "Rule", "RuleKind"]
 
 RULES: tuple[Rule, ...] = (
+    *small.RULES,
     *files.RULES,
     *dataset.RULES,
     *caching.RULES,
