@@ -102,7 +102,8 @@ class View:
     seed: int | None = None
     """Seed of the first picture."""
     memory: dict[str, Any] = field(default_factory=dict)
-    """Bytes: ``process`` and, with a card, ``device``; empty when no worker holds any."""
+    """Bytes: ``process`` and, with a card, ``device``; and the ``model`` that is loaded. Empty when no
+    worker runs."""
 
     @property
     def busy(self) -> bool:
@@ -185,7 +186,7 @@ class Studio:
             try:
                 for event in self.worker.request({"id": secrets.token_hex(6), "op": "ping"}, timeout=_PING):
                     if event["type"] == "pong":
-                        self._view.memory = {**event.get("memory", {}), "model": event.get("model")}
+                        self._view.memory = event.get("memory", {})
             except AtelierError:
                 self._view.memory = {}
 
@@ -272,7 +273,7 @@ class Studio:
             case _:
                 pass
         if event.get("memory"):
-            view.memory = {**event["memory"], "model": self._job.orders[turn].message.get("model")}
+            view.memory = event["memory"]
 
     def _cell(self, event: dict[str, Any]) -> None:
         """A cell of a grid: its picture, or why there is none."""

@@ -303,7 +303,8 @@ class Worker:
             return {}
         from backend.generate.warm import memory
 
-        return {"memory": memory(self._warm.device)}
+        path = self._warm.path
+        return {"memory": {"model": path and path.name, **memory(self._warm.device)}}
 
     def _fail(self, id_: Any, problems: list[Problem]) -> None:
         self._emit(id_, "error", problems=[problem.as_dict() for problem in problems])

@@ -346,7 +346,7 @@ def test_a_page_gets_only_what_it_has_not_seen(context, desk, calls):
 
 def test_memory_is_asked_of_an_idle_worker_only(desk):
     def script(worker, message):
-        yield {"type": "pong", "memory": {"process": 7}, "model": "m"}
+        yield {"type": "pong", "memory": {"process": 7, "model": "m"}}
         yield {"type": "done"}
 
     worker = with_worker(desk.studio, script)

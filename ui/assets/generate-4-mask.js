@@ -23,6 +23,7 @@ async function paintMask() {
   baseMask = mask ? await transparencyOf(mask.url) : null;
   acts = [];
   replay();
+  $("#ge-brush").max = Math.round(Math.max(canvas.width, canvas.height) / 2);
   $("#ge-brush").value = Math.round(Math.max(canvas.width, canvas.height) / 10);
   painter.showModal();
 }

@@ -98,7 +98,7 @@ function drawMemory() {
   const parts = [];
   if (memory.process) parts.push(text("memory", { gb: gigabytes(memory.process) }));
   if (memory.device) parts.push(text("memory_card", { gb: gigabytes(memory.device) }));
-  $("#ge-memory").textContent = memory.process ? [memory.model?.split(/[\\/]/).pop(), ...parts].filter(Boolean).join(" \u00b7 ") : text("memory_none");
+  $("#ge-memory").textContent = memory.process ? [memory.model, ...parts].filter(Boolean).join(" \u00b7 ") : text("memory_none");
   $("#ge-unload").hidden = !memory.process;
 }
 

@@ -1,5 +1,6 @@
 // The Generate page, part 6 of 9: one picture large, what can be done with it, and two compared.
 const viewer = $("#ge-viewer");
+viewer.tabIndex = -1;
 let shelf = []; // pictures that can be leafed through: {url, path, name, text}
 let at = 0;
 let held = null; // the picture to compare with
@@ -38,6 +39,8 @@ function drawViewer() {
       : button("at-btn", text(same ? "compare_held" : "compare_hold"), () => { held = item; drawViewer(); }),
     link,
   );
+  // The button that was pressed is gone with the others; keys are to go on to work.
+  if (viewer.open && !viewer.contains(document.activeElement)) viewer.focus();
 }
 
 async function startFrom(item, painting) {
