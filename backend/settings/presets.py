@@ -77,10 +77,12 @@ def save_preset(
     settings: Settings,
     description: str = "",
     family: str = "",
-    method: str = "network",
+    method: str = "",
     replace: bool = False,
 ) -> Path:
     """Keep how ``settings`` train as a preset of the user's own. Returns its file.
+
+    ``method``: that of the settings when empty.
 
     Raises:
         InputError: the title is empty, or taken and ``replace`` is off.
@@ -95,6 +97,7 @@ def save_preset(
             f"there is a preset '{title}' already", where=str(path), next="choose another name, or replace it"
         )
     kept = without_subject(settings)
+    method = method or settings.model.training_method
     header = dict(zip(HEADER_KEYS, (title, description.strip(), family, method), strict=True))
     write_checked(path, to_toml(kept, {name: text for name, text in header.items() if text}), kept)
     return path

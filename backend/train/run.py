@@ -13,13 +13,14 @@ from backend import settings as settings_package
 from backend.data.config import dataset_toml
 from backend.errors import AtelierError, Problem
 from backend.jobs import launch
-from backend.jobs.control import send
-from backend.jobs.events import EventLog, Sink
+from backend.jobs.control import ControlReader, send
+from backend.jobs.events import EventLog, NoEvents, Sink
 from backend.jobs.process import create_and_register, register_current_process
 from backend.jobs.runs import Run, open_run, runs_root
 from backend.settings import Settings
 from backend.settings.secrets import hand_over
 from backend.train import several
+from backend.train.class_pictures import Halted, draw_class_pictures
 from backend.train.console import Console
 from backend.train.hub import uploading, with_local_state
 from backend.train.preflight import Prepared, prepare, with_seed
@@ -61,8 +62,9 @@ def _tell(notes: Iterable[Problem]) -> None:
 
 def _make_run(settings: Settings) -> tuple[Run, Prepared]:
     settings = with_seed(with_local_state(hand_over(settings)))
+    draw_class_pictures(settings, Console(NoEvents()))
     prepared = prepare(settings)
-    name = settings.saving.output_name or "training"
+    name = prepared.settings.saving.output_name or "training"
     config, dataset = settings_package.to_toml(settings), dataset_toml(prepared.plan)
     return create_and_register(runs_root(), name, config, dataset), prepared
 
@@ -96,11 +98,14 @@ def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: boo
         events.emit("state", state="running")
         events.emit("phase", name="checking", title="Checking settings, files and pictures")
         with calling_off(team):
-            prepared = prepared or prepare(settings_of(run))
+            prepared = prepared or _prepare(run, events)
             events.follow(prepared.settings.tracking)
         team.tell(several.Task(run, prepared, resume))
         ending = _train(run, prepared, resume, events, team)
         events.emit("state", state=ending)
+        return 0
+    except Halted:
+        events.emit("state", state="stopped")
         return 0
     except AtelierError as error:
         events.emit("error", problems=[problem.as_dict() for problem in error.problems])
@@ -122,6 +127,13 @@ def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: boo
             copy.close()
 
 
+def _prepare(run: Run, events: Sink) -> Prepared:
+    """Check everything, once the class pictures that are asked for are there."""
+    settings = settings_of(run)
+    draw_class_pictures(settings, events, ControlReader(run.control).stop_waits)
+    return prepare(settings)
+
+
 def settings_of(run: Run) -> Settings:
     """The run's own settings, with the seed it was given once and for all."""
     settings = settings_package.read_toml(run.config)
@@ -131,7 +143,13 @@ def settings_of(run: Run) -> Settings:
     dataset = run.path / "dataset.toml"
     if dataset.is_file():
         settings = settings.replace(
-            dataset_config=str(dataset), train_data_dir=None, reg_data_dir=None, in_json=None
+            dataset_config=str(dataset),
+            train_data_dir=None,
+            reg_data_dir=None,
+            in_json=None,
+            conditioning_data_dir=None,
+            num_class_images=None,
+            class_prompt=None,
         )
     return settings
 

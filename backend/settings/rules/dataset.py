@@ -24,6 +24,25 @@ def _shortest_side(values: Values) -> Mapping[str, Any]:
 
 RULES: tuple[Rule, ...] = (
     Rule(
+        "class-pictures-where",
+        "error",
+        (
+            "all",
+            ("num_class_images", "set"),
+            ("any", ("reg_data_dir", "unset"), ("class_prompt", "unset"), ("dataset_config", "set")),
+        ),
+        "num_class_images needs class_prompt, what the pictures show, and reg_data_dir, where they go",
+        "give both, and no dataset file beside them",
+        key="num_class_images",
+    ),
+    Rule(
+        "class-prompt-idle",
+        "note",
+        ("all", ("class_prompt", "set"), ("num_class_images", "unset")),
+        "no class pictures are drawn, as num_class_images is not given",
+        key="num_class_images",
+    ),
+    Rule(
         "bucket-step",
         "error",
         ("all", ("enable_bucket", "set"), ("bucket_reso_steps", "not multiple of", 8)),
