@@ -72,7 +72,7 @@ HINTS: Mapping[str, str] = {
     "datasets": "this looks like a dataset file: give it as dataset_config",
     "debug_dataset": "the Dataset tab shows pictures as they are trained, tools/probe_data.py tells what "
     "each batch holds, and --dry_run the buckets",
-    "deepspeed": "it splits up large weights in training, and a LoRA has none: use num_processes",
+    "deepspeed": "use fsdp with num_processes, which splits up weights, gradients and the optimizer's memory too",
     "dropout": "write it as network_dropout, outside of network_args",
     "general": "this looks like a dataset file: give it as dataset_config",
 }

@@ -16,7 +16,6 @@ import torch
 from backend import families
 from backend.errors import InputError
 from backend.families.base import DiffusionModel
-from backend.families.parts.latent import LatentDiffusion
 from backend.system.identify import identify
 from backend.weights import metadata as meta
 from backend.weights.checkpoint import open_checkpoint, yaml_note
@@ -73,13 +72,6 @@ def run(job: Convert, progress: Progress = silent) -> Report:
         return report
     _refuse_file_options(job)
     model = _loaded(job)
-    if not isinstance(model, LatentDiffusion):
-        raise InputError(
-            f"a diffusers folder of {found.title} is not written here",
-            where=str(job.model_to_load),
-            next="write a .safetensors file",
-            key="model_to_save",
-        )
     names = write_folder(
         model, job.model_to_save, variant=job.variant, reference=job.reference_model, progress=progress
     )

@@ -1,7 +1,7 @@
 """Writing a model as a diffusers folder: a folder for each part, with its configuration.
 
-For U-Net models (SD 1.x, 2.x, SDXL). The configurations say what diffusers and transformers need to build the
-parts; the names in them are theirs.
+What U-Net models (SD 1.x, 2.x, SDXL) put into one stands here, SD 3's in ``folder_sd3``. The configurations
+say what diffusers and transformers need to build the parts; the names in them are theirs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from backend.data import tokens
 from backend.errors import InputError
+from backend.families.base import DiffusionModel
 from backend.families.parts.clip import ClipShape
 from backend.families.parts.latent import LatentDiffusion
 from backend.families.parts.unet import UNetShape
@@ -29,19 +31,29 @@ from backend.wholefile import write_text
 
 INDEX = "model_index.json"
 """The file that makes a folder a diffusers folder."""
-_FOLDERS = ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler", "tokenizer", "tokenizer_2")
+_FOLDERS = (
+    *("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "scheduler"),
+    *("tokenizer", "tokenizer_2", "tokenizer_3"),
+)
 _NAMES = (
     *("config.json", "scheduler_config.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("vocab.json", "merges.txt", "model*.safetensors", "diffusion_pytorch_model*", "pytorch_model*.bin"),
+    *(
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "model*.safetensors",
+        "diffusion_pytorch_model*",
+        "pytorch_model*.bin",
+    ),
 )
-_VERSION = "0.32.1"
+VERSION = "0.32.1"
 """Of diffusers, whose configurations these are."""
 _SIZES = {"sd1": 64, "sd2": 64, "sdxl": 128}
 """Side of the latents that a model was made for."""
 
 
 def write_folder(
-    model: LatentDiffusion,
+    model: DiffusionModel,
     path: Path,
     *,
     variant: str | None = None,
@@ -74,16 +86,17 @@ def write_folder(
             f"{reference} is no diffusers folder", next="give --reference_model a folder with scheduler"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{secrets.token_hex(6)}.partial")
+    new = path.with_name(f".{secrets.token_hex(6)}.partial")
     try:
-        partial.mkdir()
-        _write_parts(model, partial, _Files(variant, dtype, kept, pickled), progress)
-        _write_rest(model, partial, reference)
+        new.mkdir()
+        contents = _contents(model, kept)
+        _write_parts(contents, new, _Files(variant, dtype, kept, pickled), progress)
+        _write_rest(contents, new, reference)
         if path.is_dir():
             path.rmdir()
-        partial.rename(path)
+        new.rename(path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
     return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
 
 
@@ -118,22 +131,63 @@ def remove_folder(path: Path) -> None:
         path.rmdir()
 
 
-def _write_parts(model: LatentDiffusion, folder: Path, files: _Files, progress: Progress) -> None:
-    shapes, state = model.shapes(), model.state(files.kept)
+@dataclass(frozen=True)
+class Component:
+    """One folder inside, with a model's weights."""
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+    """By diffusers' or transformers' names."""
+    text: bool = False
+    """A text encoder."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a diffusers folder holds."""
+
+    parts: Mapping[str, Component]
+    scheduler: Mapping[str, Any]
+    tokenizers: Mapping[str, Callable[[Path], None]]
+    """Name -> what writes its folder."""
+    index: Mapping[str, Any]
+
+
+def _contents(model: DiffusionModel, kept: Collection[str]) -> Contents:
+    if isinstance(model, LatentDiffusion):
+        return _of_latent(model, kept)
+    from backend.families.sd3.model import StableDiffusion3
+    from backend.weights.folder_sd3 import contents
+
+    assert isinstance(model, StableDiffusion3), f"no diffusers folder is known of {model.family}"
+    return contents(model)
+
+
+def _of_latent(model: LatentDiffusion, kept: Collection[str]) -> Contents:
+    shapes, state = model.shapes(), model.state(kept)
     configs: dict[str, dict[str, Any]] = {
         "unet": unet_config(shapes.unet, model.family),
         **{part: text_config(shape, part) for part, shape in shapes.texts.items()},
         "vae": vae_config(shapes.vae, model.family),
     }
-    for part, config in configs.items():
-        start, name = f"{part}.", files.name(part in shapes.texts)
-        planned = [
-            _planned(key.removeprefix(start), tensor, files.dtype)
-            for key, tensor in state.items()
-            if key.startswith(start)
-        ]
-        write_planned(folder / part / name, planned, {"format": "pt"}, progress)
-        _write_json(folder / part / "config.json", config)
+    parts = {
+        part: Component(config, _below(f"{part}.", state), part in shapes.texts)
+        for part, config in configs.items()
+    }
+    names = ["tokenizer", "tokenizer_2"][: len(model.text_parts)]
+    tokenizers = {name: partial(write_clip_tokenizer, padding=_padding(model, name)) for name in names}
+    return Contents(parts, scheduler_config(model), tokenizers, _index(model))
+
+
+def _below(start: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(start): tensor for key, tensor in state.items() if key.startswith(start)}
+
+
+def _write_parts(contents: Contents, folder: Path, files: _Files, progress: Progress) -> None:
+    for part, component in contents.parts.items():
+        planned = [_planned(name, tensor, files.dtype) for name, tensor in component.tensors.items()]
+        write_planned(folder / part / files.name(component.text), planned, {"format": "pt"}, progress)
+        write_json(folder / part / "config.json", component.config)
 
 
 def _planned(name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> Planned:
@@ -144,19 +198,18 @@ def _planned(name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> Plan
     return Planned(name, tuple(tensor.shape), target, make)
 
 
-def _write_rest(model: LatentDiffusion, folder: Path, reference: Path | None) -> None:
-    tokenizers = ["tokenizer", "tokenizer_2"][: len(model.text_parts)]
+def _write_rest(contents: Contents, folder: Path, reference: Path | None) -> None:
     copied: set[str] = set()
-    for name in ("scheduler", *tokenizers):
+    for name in ("scheduler", *contents.tokenizers):
         if reference is not None and (reference / name).is_dir():
             shutil.copytree(reference / name, folder / name)
             copied.add(name)
     if "scheduler" not in copied:
-        _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(model))
-    for name in tokenizers:
+        write_json(folder / "scheduler" / "scheduler_config.json", contents.scheduler)
+    for name, write in contents.tokenizers.items():
         if name not in copied:
-            _write_tokenizer(folder / name, padding=_padding(model, name))
-    _write_json(folder / INDEX, _index(model))
+            write(folder / name)
+    write_json(folder / INDEX, contents.index)
 
 
 def _padding(model: LatentDiffusion, tokenizer: str) -> str:
@@ -167,7 +220,7 @@ def _padding(model: LatentDiffusion, tokenizer: str) -> str:
 def _index(model: LatentDiffusion) -> dict[str, Any]:
     found: dict[str, Any] = {
         "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": _VERSION,
+        "_diffusers_version": VERSION,
         "scheduler": ["diffusers", scheduler_config(model)["_class_name"]],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
@@ -192,7 +245,7 @@ def scheduler_config(model: LatentDiffusion) -> dict[str, Any]:
     """The schedule that the model was trained with, as diffusers' DDIM sampler has it."""
     return {
         "_class_name": "DDIMScheduler",
-        "_diffusers_version": _VERSION,
+        "_diffusers_version": VERSION,
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
@@ -212,7 +265,7 @@ def unet_config(shape: UNetShape, family: str) -> dict[str, Any]:
     heads = shape.heads if isinstance(shape.heads, int) else list(shape.heads)
     found: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel",
-        "_diffusers_version": _VERSION,
+        "_diffusers_version": VERSION,
         "sample_size": _SIZES[family],
         "in_channels": shape.in_channels,
         "out_channels": shape.out_channels,
@@ -275,7 +328,7 @@ def vae_config(shape: VaeShape, family: str) -> dict[str, Any]:
     levels = len(shape.widths)
     return {
         "_class_name": "AutoencoderKL",
-        "_diffusers_version": _VERSION,
+        "_diffusers_version": VERSION,
         "act_fn": "silu",
         "block_out_channels": list(shape.widths),
         "down_block_types": ["DownEncoderBlock2D"] * levels,
@@ -293,10 +346,10 @@ def vae_config(shape: VaeShape, family: str) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(folder: Path, padding: str) -> None:
+def write_clip_tokenizer(folder: Path, padding: str) -> None:
     vocabulary = tokens.bpe().get_vocab()
     ordered = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
-    _write_json(folder / "vocab.json", ordered)
+    write_json(folder / "vocab.json", ordered)
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in tokens.merges())]
     _write_text(folder / "merges.txt", "\n".join(lines) + "\n")
     special = {
@@ -305,7 +358,7 @@ def _write_tokenizer(folder: Path, padding: str) -> None:
         "unk_token": tokens.END,
         "pad_token": padding,
     }
-    _write_json(folder / "special_tokens_map.json", special)
+    write_json(folder / "special_tokens_map.json", special)
     facts: Mapping[str, Any] = {
         "add_prefix_space": False,
         "do_lower_case": True,
@@ -314,10 +367,10 @@ def _write_tokenizer(folder: Path, padding: str) -> None:
         "tokenizer_class": "CLIPTokenizer",
         **special,
     }
-    _write_json(folder / "tokenizer_config.json", facts)
+    write_json(folder / "tokenizer_config.json", facts)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     _write_text(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 

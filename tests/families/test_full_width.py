@@ -7,6 +7,8 @@ import math
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,11 @@ def full_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from backend.families.sdxl import layout
 
     shapes = layout.original_shapes(layout.FULL_UNET, layout.FULL_TEXT, layout.FULL_TEXT_2, layout.FULL_VAE)
+    return of_zeros(tmp_path_factory.mktemp("full") / "sdxl.safetensors", shapes)
+
+
+def of_zeros(path: Path, shapes: Mapping[str, Sequence[int]]) -> Path:
+    """A file of fp16 zeros: a header and a hole."""
     table: dict[str, object] = {}
     end = 0
     for name, shape in sorted(shapes.items()):
@@ -65,7 +72,6 @@ def full_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [start, end]}
     raw = json.dumps(table).encode()
     raw += b" " * (-len(raw) % 8)
-    path = tmp_path_factory.mktemp("full") / "sdxl.safetensors"
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         file.truncate(8 + len(raw) + end)
@@ -86,3 +92,20 @@ def test_loading_sdxl_needs_about_the_memory_of_its_file(root: Path, full_sdxl: 
     assert found["modules"] == 986
     assert found["peak"] < full_sdxl.stat().st_size * 1.15
     full_sdxl.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="measures memory by the resource module")
+def test_loading_sd3_needs_about_the_memory_of_its_file(root: Path, tmp_path: Path) -> None:
+    """SD 3.5 medium without T5: 6.2 GB."""
+    from backend.families.sd3 import layout
+
+    shapes = layout.original_shapes(replace(layout.published("5-medium"), t5xxl=None))
+    path = of_zeros(tmp_path / "sd3.safetensors", shapes)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, path, "float16"], cwd=root, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["modules"] == 264 + 263
+    assert found["peak"] < path.stat().st_size * 1.15
+    path.unlink()
