@@ -73,7 +73,8 @@ class LLLite(Adapter):
         if self.guide is None or not self.strength:
             return base(x)
         weight = cast("Tensor", self.down[0].weight)
-        own = x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
+        fits = x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type)
+        own = x if fits else x.to(weight.dtype)
         guide = self.guide.repeat(len(x) // len(self.guide), 1, 1)
         lean = self.down(own)
         hidden = self.mid(torch.cat([guide.to(lean.dtype), lean], dim=-1))
