@@ -9,6 +9,7 @@ from typing import Any, cast
 import gradio as gr
 from starlette.middleware import Middleware
 
+from ui import offers
 from ui.context import Context
 from ui.form import ASSETS, asset
 from ui.i18n import DEFAULT, NAMES, language, speaking, t
@@ -149,6 +150,7 @@ def _draw(context: Context) -> Pages:
     with page.route(t("app.system"), "/system"):
         _header("system")
         settings.build(context)
+        offers.build(context, context.safe_tools)
     return page
 
 

@@ -1,10 +1,10 @@
 // The line at the top of every page: where one is, in which language, and light or dark.
-document.documentElement.lang = props.language;
 element.querySelector(".at-language").addEventListener("change", (event) => {
   // The server draws every page in this language from now on; what was typed is kept there.
   document.cookie = `${props.cookie}=${event.target.value}; path=/; max-age=34560000; samesite=lax`;
   location.reload();
 });
+document.documentElement.lang = props.language; // which letters of those that Japanese and Chinese share
 const dark = () => document.body.classList.contains("dark");
 element.querySelector(".at-theme").addEventListener("click", () => {
   document.body.classList.toggle("dark");

@@ -12,7 +12,7 @@ import ast
 import json
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -33,6 +33,7 @@ SPEAKERS = {
     "DecodeError",
     "Difference",
     "Dropped",
+    "Finding",
     "EnvironmentFault",
     "Fix",
     "HeaderError",
@@ -65,6 +66,7 @@ SPEAKERS = {
     "idle",
     "note",
     "noted",
+    "option",
     "phase",
     "problem",
     "refuse",
@@ -90,6 +92,8 @@ _NOT_READ = {
     "found",
 }
 """Their arguments that are no sentences."""
+_SPOKEN_LATER = {"advice", "fix", "named", "reason", "text", "what", "why"}
+"""Variables that are given to those."""
 
 
 _CODE = re.compile(r"\\[bs]|\.[*+]|\|\w+\)|\)\?|= \?|like \?")
@@ -100,21 +104,28 @@ def spoken_templates(root: Path = REPOSITORY / "backend") -> dict[str, str]:
     """Every template in the backend's source -> ``file:line`` of its first place, in order."""
     found: dict[str, str] = {}
     for path in sorted(root.rglob("*.py")):
-        for line, template in _templates(ast.parse(path.read_text(encoding="utf-8"))):
+        # Options of the form have keys, see ui/i18n/options.py.
+        speakers = SPEAKERS - {"option"} if path.name.startswith("sections") else SPEAKERS
+        for line, template in _templates(ast.parse(path.read_text(encoding="utf-8")), speakers):
             found.setdefault(template, f"{path.relative_to(REPOSITORY).as_posix()}:{line}")
     return found
 
 
-def _templates(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def _templates(tree: ast.AST, speakers: Set[str]) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in SPEAKERS:
+        if isinstance(node, ast.Assign) and any(_name(target) in _SPOKEN_LATER for target in node.targets):
+            yield from _in(node.value)
+        if isinstance(node, ast.Call) and _name(node.func) in speakers:
+            label = _name(node.func) == "option" and len(node.args) > 1 and _template(node.args[1])
+            if label:
+                yield node.lineno, label
             spoken = [*node.args, *(word.value for word in node.keywords if word.arg not in _NOT_READ)]
             for part in spoken:
                 yield from _in(part)
 
 
-def _name(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def _in(node: ast.expr) -> Iterator[tuple[int, str]]:

@@ -23,10 +23,11 @@ from backend.jobs.runs import Run, create_run, find_run
 from backend.jobs.state import state
 from backend.settings.option import Section
 from backend.wholefile import write_text
-from ui.calls import callable_from_page, problem_dicts
+from ui.calls import problem_dicts
 from ui.context import Context
 from ui.form import asset, filled
-from ui.i18n import t, texts
+from ui.i18n import said, said_problem, t, texts
+from ui.offers import offered
 from ui.tabs.dataset.sight import address
 
 SCRIPTS = ("annotate-1-form.js", "annotate-2-rules.js", "annotate-3-preview.js", "annotate-4-result.js")
@@ -137,6 +138,8 @@ class AnnotatePage:
             "task": task.kind,
         }
         job |= {"download": bool(data.get("download"))} if task.model else {}
+        if task.model and process.running_training(self.context.runs):
+            job["device"] = "cpu"
         job |= {"rules": data.get("rules"), "try": trial} if task.rules else {}
         if task.rules:
             cleanrules.from_dicts(data.get("rules"))
@@ -171,10 +174,10 @@ class AnnotatePage:
         done = folders.undo(Path(str(given["train_data_dir"])), extension, int(found["edit"]))
         written = len(done.written) if done else 0
         left = [f"{one.path.name}" for one in done.conflicts] if done else []
-        said = t("annotate.undone", n=written)
+        message = t("annotate.undone", n=written)
         return {
             "problems": problem_dicts(done.failed) if done else [],
-            "message": f"{said} {t('annotate.undo_left', names=', '.join(left[:5]))}" if left else said,
+            "message": f"{message} {t('annotate.undo_left', names=', '.join(left[:5]))}" if left else message,
         }
 
     def save(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -229,9 +232,13 @@ def _default(tasks: Mapping[str, Task], job: Mapping[str, Any], key: str) -> str
 
 
 def _form(task: Task) -> dict[str, Any]:
-    shown = [option for option in options.form(task.section) if option["key"] not in task.hidden]
+    shown = [
+        {**option, "label": said(option["label"]), "help": said(option["help"])}
+        for option in options.form(task.section)
+        if option["key"] not in task.hidden
+    ]
     known = [
-        {"name": one.name, "title": one.title, "size": models.about(one.name), "note": one.note}
+        {"name": one.name, "title": one.title, "size": models.about(one.name), "note": said(one.note)}
         for one in (models.known(task.model_kind) if task.model else ())
     ]
     return {
@@ -251,9 +258,9 @@ def progress(run: Run, full: bool = False) -> dict[str, Any]:
             found |= {"done": record["done"], "total": record["total"]}
             found["rate"] = record["done"] / max(0.1, record["t"] - started) if record["t"] > started else 0.0
         elif record["type"] == "note":
-            found["note"] = record["text"]
+            found["note"] = said(str(record["text"]))
         elif record["type"] == "error":
-            found["errors"] = record["problems"]
+            found["errors"] = [said_problem(problem) for problem in record["problems"]]
     job = _job(run)
     found |= {"state": now.state, "active": now.active, "id": run.id}
     found |= {
@@ -315,7 +322,7 @@ def draw(page: AnnotatePage, extra: tuple[Any, ...] = ()) -> gr.HTML:
         .replace("{{lead}}", html.escape(t(f"annotate.{page.name}_lead"))),
         head=f"<style>.gradio-container.gradio-container {{ {asset('annotate.css')} }}</style>",
         js_on_load="\n".join(asset(name) for name in SCRIPTS),
-        server_functions=[callable_from_page(method) for method in (*own, *extra)],
+        server_functions=offered(page.context, page.name, (*own, *extra)),
         elem_id=page.name,
         elem_classes=["at-annotate"],
         apply_default_css=False,
