@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from backend.train.entry import train_from_line
 from tests.e2e.conftest import draw_pictures, events
 
 pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = {
     "train_textual_inversion.py": (("sd1", "sd2"), "textual_inversion"),
     "sdxl_train_textual_inversion.py": (("sdxl",), "textual_inversion"),
@@ -346,6 +348,97 @@ def test_a_guide_is_learnt_with_text_cached_and_steers_a_sample(shop: Workshop) 
     assert any("without a guide picture" in record["text"] for record in events(run, "note"))
     assert shop.train(LLLITE, output_name="lines2", network_weights=path, max_train_steps=1) == 0
     assert shop.train(LLLITE, output_name="lines3", network_weights=path, network_dim=8) == 2
+
+
+SETTINGS = """
+pretrained_model_name_or_path = "{shop.sdxl}"
+max_train_epochs = 12
+max_data_loader_n_workers = 4
+persistent_data_loader_workers = true
+seed = 42
+gradient_checkpointing = true
+mixed_precision = "bf16"
+save_precision = "bf16"
+full_bf16 = true
+optimizer_type = "adamw8bit"
+learning_rate = 2e-4
+xformers = true
+output_dir = "{shop.home}/out"
+output_name = "output_name"
+save_every_n_epochs = 1
+save_model_as = "safetensors"
+vae_batch_size = 4
+cache_latents = true
+cache_latents_to_disk = true
+cache_text_encoder_outputs = true
+cache_text_encoder_outputs_to_disk = true
+network_dim = 64
+cond_emb_dim = 32
+dataset_config = "{shop.home}/dataset.toml"
+"""
+"""Those of LLLite's own document, with other paths."""
+DATASET = """
+[general]
+resolution = 64
+caption_extension = ".txt"
+[[datasets]]
+batch_size = 2
+  [[datasets.subsets]]
+  image_dir = "{shop.pictures}/2_sks shape"
+  conditioning_data_dir = "{shop.guides}"
+"""
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, tool: str, line: list[str]) -> int:
+    """What a script of ``tools`` says to a command line."""
+    monkeypatch.setattr("sys.argv", [tool, *line])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
+    return int(ended.value.code or 0)
+
+
+def test_settings_of_the_documents_run_as_they_are(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = shop.home / "run.toml"
+    config.write_text(SETTINGS.format(shop=shop), encoding="utf-8")
+    (shop.home / "dataset.toml").write_text(DATASET.format(shop=shop), encoding="utf-8")
+    line = ["--config_file", str(config), "--allow_fallback", "--max_train_epochs", "1"]
+    assert typed(monkeypatch, LLLITE, line) == 0
+    weights = load_file(shop.out("output_name.safetensors"))
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert len(events(shop.runs()[-1], "step")) == 2
+
+
+@pytest.mark.parametrize(
+    "tool, model, more",
+    [
+        ("train_textual_inversion.py", "sd1", ["--use_object_template", "--save_model_as=pt"]),
+        ("train_textual_inversion_XTI.py", "sd1", ["--use_style_template", "--save_model_as=pt", "--clip_skip=2"]),
+        ("sdxl_train_textual_inversion.py", "sdxl", ["--shuffle_caption", "--max_token_length=150"]),
+    ],
+)  # fmt: skip
+def test_the_scripts_run_as_they_are_typed(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, tool: str, model: str, more: list[str]
+) -> None:
+    line = [
+        f"--pretrained_model_name_or_path={getattr(shop, model)}", f"--train_data_dir={shop.pictures}", "--resolution=64",
+        f"--output_dir={shop.home}/out", f"--output_name=typed-{tool[:-3]}", "--max_train_steps=2", "--learning_rate=1e-4",
+        "--optimizer_type=AdamW8bit", "--xformers", "--mixed_precision=bf16", "--cache_latents", "--allow_fallback",
+        "--gradient_checkpointing", "--prior_loss_weight=1.0", "--token_string=sks", "--init_word=cute",
+        "--num_vectors_per_token=4", "--caption_extension=.txt", *more,
+    ]  # fmt: skip
+    assert typed(monkeypatch, tool, line) == 0
+    (path,) = (shop.home / "out").glob(f"typed-{tool[:-3]}.*")
+    found = read_embedding(path)
+    assert found.vectors == 4 and bool(found.layers) == ("XTI" in tool)
+
+
+def test_the_plan_is_told_without_weights(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tool, what in ((XL_WORD, "Textual inversion 'sks', 1 vector"), (LLLITE, "ControlNet-LLLite")):
+        assert typed(monkeypatch, tool, [*shop.line(tool), "--dry_run"]) == 0
+        told = capsys.readouterr().out
+        assert what in told and "memory: about" in told, told
 
 
 def test_faults_are_known_before_anything_is_loaded(
