@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from backend.families.base import DiffusionModel, Sizes
+from backend.families.parts.schedule import zero_terminal
 from backend.generate import text
 from backend.generate.modes import device_of, dtype_of
 from backend.generate.request import Request, StatedSizes
@@ -77,12 +78,18 @@ class Guidance:
         """
         if self.model.prediction == "flow":
             return latents - float(time) / 1000 * output
-        alphas = self.model.alphas_cumprod()
+        alphas = schedule_of(self.model, self.request)
         alpha = float(alphas[min(max(round(float(time)), 0), len(alphas) - 1)])
         signal, noise = max(alpha**0.5, _LEAST_SIGNAL), (1 - alpha) ** 0.5
         if self.model.prediction == "v":
             return signal * latents - noise * output
         return (latents - noise * output) / signal
+
+
+def schedule_of(model: DiffusionModel, request: Request) -> Tensor:
+    """The cumulative alphas (1000,) that a request is drawn with. Diffusion families only."""
+    alphas = model.alphas_cumprod()
+    return zero_terminal(alphas) if request.zero_terminal_snr else alphas
 
 
 def _sizes(rows: list[tuple[int, int]], stated: StatedSizes, target: tuple[int, int]) -> Sizes:

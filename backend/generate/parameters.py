@@ -59,6 +59,7 @@ def parameters_text(request: Request, model: str = "", loras: tuple[LoraUse, ...
         "Max token length": request.max_token_length,
         "Negative scale": request.negative_scale,
         "Emphasis": "" if request.emb_normalize_mode == "original" else request.emb_normalize_mode,
+        "Zero terminal SNR": "True" if request.zero_terminal_snr else "",
         **_picture_pairs(request),
         **_hires_pairs(request.hires),
     }
@@ -163,6 +164,7 @@ class _Reader:
             "negative_scale": take("Negative scale", float),
             "emb_normalize_mode": take("Emphasis", _one_of(EMPHASIS_MODES)),
             "vae_tile": take("VAE tile", int),
+            "zero_terminal_snr": take("Zero terminal SNR", "True".__eq__),
             "variation_seed": take("Variation seed", int),
             "variation_strength": take("Variation seed strength", float),
             "hires": self._hires(),

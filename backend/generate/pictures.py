@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,15 +15,18 @@ from PIL.PngImagePlugin import PngInfo
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
 
 
-def save(image: Image.Image, path: Path, parameters: str = "") -> Path:
+def save(
+    image: Image.Image, path: Path, parameters: str = "", further: Mapping[str, str] | None = None
+) -> Path:
     """Write ``image`` as PNG whole or not at all, and return where it went.
 
     An existing file is never replaced: ``name-2.png`` and so on is taken instead. ``parameters``
-    goes into the PNG text of that name, as other programs write it.
+    goes into the PNG text of that name, as other programs write it; ``further`` are texts beside it.
     """
     info = PngInfo()
-    if parameters:
-        info.add_text("parameters", parameters)
+    texts = {**({"parameters": parameters} if parameters else {}), **(further or {})}
+    for key, text in texts.items():
+        info.add_text(key, text)
     return _write(image, path, format="PNG", pnginfo=info)
 
 

@@ -48,7 +48,8 @@ def _steps(text: str) -> int:
     return min(max(_whole(text), 1), MAX_STEPS)
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """A finite number, or ValueError."""
     number = float(text)
     if number - number != 0:
         raise ValueError(text)
@@ -66,7 +67,7 @@ _WIDTH = _Field("width", _whole, "a whole number of pixels")
 _HEIGHT = _Field("height", _whole, "a whole number of pixels")
 _SEED = _Field("seed", _whole, "a whole number")
 _STEPS = _Field("steps", _steps, "a whole number of steps")
-_SCALE = _Field("scale", _number, "a number")
+_SCALE = _Field("scale", number, "a number")
 _NEGATIVE = _Field("negative", str.strip, "text")
 _SAMPLER = _Field("sampler", _sampler, "one of " + ", ".join(samplers.SAMPLERS))
 _OPTIONS = {
@@ -208,14 +209,14 @@ def _lora_use(name: str, words: list[str], notes: list[str]) -> LoraUse:
     for word in words:
         key, equals, value = (part.strip() for part in word.rpartition("="))
         try:
-            number = _number(value)
+            strength = number(value)
         except ValueError:
             notes.append(f"'{word}' of the network {name} is no strength; it counts 1")
-            number = 1.0
+            strength = 1.0
         if equals:
-            named[key.lower()] = number
+            named[key.lower()] = strength
         else:
-            plain.append(number)
+            plain.append(strength)
     text = named.get("te", plain[0] if plain else named.get("unet", 1.0))
     denoiser = named.get("unet", plain[1] if len(plain) > 1 else text)
     return LoraUse(name, denoiser, None if text == denoiser else text)

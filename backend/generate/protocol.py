@@ -58,6 +58,7 @@ _RULES: Mapping[str, _Rule] = {
     "batch": _Rule("whole", 1, MAX_BATCH),
     "clip_skip": _Rule("whole", 1, 12, empty=True),
     "emb_normalize_mode": _Rule("text", choices=EMPHASIS_MODES),
+    "zero_terminal_snr": _Rule("flag"),
     "vae_tile": _Rule("whole", MIN_SIDE, MAX_SIDE, empty=True),
 }
 _SIDE = _Rule("whole", 1, empty=True)

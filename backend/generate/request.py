@@ -120,6 +120,9 @@ class Request:
     mask: str = ""
     """A file that is white where ``image`` is drawn anew and black where it stays (inpainting)."""
     hires: Hires | None = None
+    zero_terminal_snr: bool = False
+    """Draw with a schedule that ends in pure noise, for a model that was trained so and whose file does not
+    say it."""
     vae_tile: int | None = None
     """Pixels of a side of the overlapping pieces in which the VAE works on large pictures; None: whole."""
     variation_seed: int | None = None

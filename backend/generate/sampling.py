@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backend.families.base import DiffusionModel
 from backend.generate import pixels, samplers, vae
-from backend.generate.guidance import Guidance
+from backend.generate.guidance import Guidance, schedule_of
 from backend.generate.modes import autocast, device_of, evaluating, interruptible
 from backend.generate.noise import Noise
 from backend.generate.preview import Preview
@@ -132,7 +132,8 @@ class _Drawing:
     def _scheduler(self, steps: int) -> Any:
         if self.model.prediction == "flow":
             return samplers.build_flow(self.request.sampler, steps)
-        return samplers.build(self.request.sampler, self.model.alphas_cumprod(), self.model.prediction, steps)
+        alphas = schedule_of(self.model, self.request)
+        return samplers.build(self.request.sampler, alphas, self.model.prediction, steps)
 
     def _sides(self, request: Request) -> tuple[int, int]:
         assert request.width and request.height, "sizes are decided before sampling"
