@@ -81,6 +81,10 @@ def _do(job: Mapping[str, Any], log: EventLog) -> int:
         print(text, flush=True)
         log.emit("note", text=text)
 
+    if job.get("device") == "cpu":
+        # Read when torch and ONNX Runtime are loaded, which is not before the next lines.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        say("a training is at work, so the card is left to it")
     try:
         from backend.annotate.jobs import run_job
 

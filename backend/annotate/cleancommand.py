@@ -54,22 +54,20 @@ def _file(given: argparse.Namespace, rules: Sequence[cleanrules.Rule]) -> int:
 def _folder(given: argparse.Namespace, rules: Sequence[cleanrules.Rule]) -> int:
     folder: Path = given.train_data_dir
     if given.debug:
-        preview = folders.try_cleaning(folder, given.caption_extension, rules, recursive=given.recursive)
-        for change in preview.changes:
+        tried = folders.try_cleaning(folder, given.caption_extension, rules, recursive=given.recursive)
+        for change in tried.preview.changes:
             print(f"{change.path.name}\n  - {change.before}\n  + {change.after}")
     with ProgressLine("cleaning", "texts") as progress:
-        done = folders.clean_folder(
+        done, left = folders.clean_folder(
             folder, given.caption_extension, rules, recursive=given.recursive, progress=progress
         )
     print(f"changed {len(done.written)} texts")
-    for conflict in done.conflicts:
-        print(f"left: {conflict.path.name} was changed meanwhile")
-    for problem in done.failed:
-        print(f"failed: {problem.text()}")
+    for name, why in left:
+        print(f"left: {name} {why}")
     if done.edit is not None:
         name = shlex.quote(str(folder))
         print(f"taken back with: python tools/clean_captions_and_tags.py --undo --train_data_dir {name}")
-    return 4 if done.failed else 0
+    return 4 if left else 0
 
 
 def _undo(given: argparse.Namespace) -> int:

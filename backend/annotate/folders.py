@@ -6,6 +6,7 @@ What a page, a command line and a test call; each takes settings and tells its p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,8 @@ def _open_captioner(
     writing = Writing.of(settings)
     folder = models.captioner(models.hub_name(settings.caption_weights), say, download=download)
     captioner = open_captioner(folder)
+    if settings.num_beams > 1 and not settings.beam_search:
+        say("num_beams has no effect without beam_search")
     say(f"captioner in {folder}: on the {'card' if captioner.device == 'cuda' else 'processor'}")
     return captioner, CaptionDescriber(captioner, writing, settings.remove_words)
 
@@ -164,19 +167,34 @@ def _few(paths: Sequence[Path]) -> list[Path]:
     return [paths[place * len(paths) // count] for place in range(count)]
 
 
+@dataclass(frozen=True)
+class Cleaning:
+    """What rules would change in the texts of a folder."""
+
+    preview: Preview
+    left: tuple[tuple[str, str], ...]
+    """(text file, why it is left as it is)."""
+
+
 def try_cleaning(
     folder: Path, extension: str, rules: Sequence[cleanrules.Rule], *, recursive: bool
-) -> Preview:
+) -> Cleaning:
     """What the rules would change in the caption files of a folder. Raises InputError."""
     return _cleaned(_texts(folder, extension, recursive), folder, rules)
 
 
 def clean_folder(
     folder: Path, extension: str, rules: Sequence[cleanrules.Rule], *, recursive: bool, progress: Progress
-) -> Applied:
-    """Clean the caption files of a folder, as one edit that can be undone. Raises InputError, RunFault."""
+) -> tuple[Applied, list[tuple[str, str]]]:
+    """Clean the caption files of a folder, as one edit that can be undone; (that, what was left and why).
+
+    Raises InputError, RunFault.
+    """
     store = _texts(folder, extension, recursive)
-    return store.apply(_cleaned(store, folder, rules), progress)
+    found = _cleaned(store, folder, rules)
+    done = store.apply(found.preview, progress)
+    left = [*found.left, *((one.path.name, "was changed meanwhile") for one in done.conflicts)]
+    return done, left + [(Path(problem.where).name, problem.what) for problem in done.failed]
 
 
 def _texts(folder: Path, extension: str, recursive: bool) -> CaptionStore:
@@ -184,9 +202,12 @@ def _texts(folder: Path, extension: str, recursive: bool) -> CaptionStore:
     return keeping.open_store(folder, parents, extension)
 
 
-def _cleaned(store: CaptionStore, folder: Path, rules: Sequence[cleanrules.Rule]) -> Preview:
-    there = (caption for caption in map(store.get, store.ids()) if caption.text.strip())
-    captions = {caption.path: caption for caption in there if not caption.problem}
+def _cleaned(store: CaptionStore, folder: Path, rules: Sequence[cleanrules.Rule]) -> Cleaning:
+    there = {
+        caption.path: caption for caption in map(store.get, store.ids()) if caption.text or caption.problem
+    }
+    left = {path: why for path, one in there.items() if (why := one.problem or keeping.foreign(one))}
+    captions = {path: one for path, one in there.items() if path not in left and one.text.strip()}
     texts = {path: cleaning.clean_text(caption.text, rules) for path, caption in captions.items()}
     changes = tuple(
         Change(caption.id, path, caption.text, texts[path], caption.version)
@@ -194,7 +215,10 @@ def _cleaned(store: CaptionStore, folder: Path, rules: Sequence[cleanrules.Rule]
         if texts[path] != caption.text.rstrip("\r\n")
     )
     title = f"Clean texts of {folder.expanduser().resolve().name}"
-    return Preview(title, changes, len(captions) - len(changes))
+    return Cleaning(
+        Preview(title, changes, len(captions) - len(changes)),
+        tuple((path.name, why) for path, why in left.items()),
+    )
 
 
 def undo(folder: Path, extension: str, edit: int | None = None) -> Applied | None:

@@ -1,6 +1,7 @@
 """Jobs on captions and tags as plain data: what a page asks for, and what a process of its own does.
 
 A job is a table: ``{"kind": "tag", "settings": {"train_data_dir": ..., "thresh": 0.4}, "download": false}``.
+With ``"device": "cpu"`` a card is left alone.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ def _clean(job: Job, progress: Progress, say: Say) -> dict[str, Any]:
         return _clean_file(settings, rules, only_try=bool(job.get("try")))
     folder, extension = _path(settings.train_data_dir, "train_data_dir"), settings.caption_extension
     if job.get("try"):
-        preview = folders.try_cleaning(folder, extension, rules, recursive=settings.recursive)
-        rows = [(one.path.name, "", one.before, one.after) for one in preview.changes]
-        return {"changes": rows, "unchanged": preview.unchanged}
-    done = folders.clean_folder(folder, extension, rules, recursive=settings.recursive, progress=progress)
-    lost = [(one.path.name, "was changed meanwhile") for one in done.conflicts]
-    lost += [(Path(one.where).name, one.what) for one in done.failed]
-    return {"what": "clean", "written": len(done.written), "failed": lost, "edit": done.edit}
+        tried = folders.try_cleaning(folder, extension, rules, recursive=settings.recursive)
+        rows = [(one.path.name, "", one.before, one.after) for one in tried.preview.changes]
+        return {"changes": rows, "unchanged": tried.preview.unchanged, "failed": tried.left}
+    done, left = folders.clean_folder(
+        folder, extension, rules, recursive=settings.recursive, progress=progress
+    )
+    return {"what": "clean", "written": len(done.written), "failed": left, "edit": done.edit}
 
 
 def _clean_file(

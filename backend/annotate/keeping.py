@@ -12,7 +12,7 @@ from typing import Protocol
 
 from backend.annotate import metadata
 from backend.annotate.settings import Existing
-from backend.data.edit import CaptionStore, Change, Preview
+from backend.data.edit import Caption, CaptionStore, Change, Preview
 from backend.data.edit.store import journal_path
 
 Join = Callable[[str, str], str]
@@ -54,7 +54,6 @@ class CaptionFiles:
         parents = list(dict.fromkeys(path.parent for path in paths))
         self._store = open_store(folder, parents, extension)
         self._ids = {self._store.get(id).picture: id for id in self._store.ids()}
-        self._converted: list[str] = []
 
     def wanted(self, paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[Kept]]:
         todo: list[Path] = []
@@ -68,6 +67,8 @@ class CaptionFiles:
                 keep.append(path)
             elif caption.problem:
                 refused.append((path, f"gets no text: {caption.path.name} {caption.problem}"))
+            elif self._existing == "append" and caption.text.strip() and (why := foreign(caption)):
+                refused.append((path, f"keeps its text: {caption.path.name} {why}"))
             elif first != path:
                 refused.append((path, f"shares {caption.path.name} with {first.name}, which gives the text"))
             else:
@@ -81,7 +82,6 @@ class CaptionFiles:
             after = text
             if self._existing == "append" and caption.text.strip():
                 after = self._join(caption.text, text)
-                self._converted += [caption.path.name] if caption.encoding not in ("UTF-8", "UTF-16") else []
             changes.append(Change(caption.id, caption.path, caption.text, after, caption.version))
         applied = self._store.apply(Preview(self._title, tuple(changes), 0), onto=self.edit)
         self.edit = applied.edit or self.edit
@@ -93,9 +93,7 @@ class CaptionFiles:
         return lost + [(by_file[Path(one.where)], one.what) for one in applied.failed]
 
     def close(self) -> list[str]:
-        if not self._converted:
-            return []
-        return [f"{len(self._converted)} files were not UTF-8 and are now: {', '.join(self._converted[:5])}"]
+        return []
 
 
 class OneFile:
@@ -132,6 +130,13 @@ class OneFile:
 
     def _now(self, path: Path) -> str:
         return str(self._entries.get(self._key(path), {}).get(self._field) or "")
+
+
+def foreign(caption: Caption) -> str:
+    """Why a text is not worked on: a guess at its encoding may be wrong. '' for UTF-8 and UTF-16."""
+    if caption.encoding in ("UTF-8", "UTF-16"):
+        return ""
+    return f"is not UTF-8 (looks like {caption.encoding}); the dataset doctor can convert it"
 
 
 def open_store(folder: Path, parents: Iterable[Path], extension: str) -> CaptionStore:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,12 +153,9 @@ def tagger(name: str, model_dir: Path, say: Say, *, download: bool, again: bool 
     if found is not None:
         return found
     target = model_dir.expanduser() / folder_name(name)
-    files = (
-        ("cl_tagger*/model.onnx", "cl_tagger*/tag_mapping.json")
-        if name.endswith("cl_tagger")
-        else _TAGGER_FILES
+    return _fetched(
+        "tagger", name, target, (*_TAGGER_FILES, "tag_mapping.json"), say, download=download, again=again
     )
-    return _fetched("tagger", name, target, files, say, download=download, again=again)
 
 
 def captioner(name: str, say: Say, *, download: bool) -> Path:
@@ -224,33 +221,43 @@ def _fetched(
         raise EnvironmentFault(
             _how_to_get(kind, name, target, "it is not on this machine, and downloads are off")
         )
-    say(f"{name} is not on this machine: downloading {_size_of(name)} into {target}")
+    sizes = _sizes_of(name)
+    # Weights that are there in both forms are fetched in one.
+    wanted = [one for one in files if one != "*.bin" or not any(n.endswith(".safetensors") for n in sizes)]
+    say(f"{name} is not on this machine: downloading {_size_of(name, sizes, wanted)} into {target}")
     try:
         from huggingface_hub import snapshot_download
 
-        snapshot_download(name, local_dir=target, allow_patterns=list(files), force_download=again)
+        snapshot_download(name, local_dir=target, allow_patterns=wanted, force_download=again)
     except Exception as error:  # the network fails in many ways
-        raise EnvironmentFault(_how_to_get(kind, name, target, str(error).strip().splitlines()[0])) from None
+        why = (str(error).strip() or repr(error)).splitlines()[0]
+        raise EnvironmentFault(_how_to_get(kind, name, target, why)) from None
     sign = "model.onnx" if kind == "tagger" else "config.json"
-    found = min((path.parent for path in target.rglob(sign)), key=lambda path: len(path.parts), default=None)
-    if found is None:
-        shutil.rmtree(target, ignore_errors=True)
-        raise InputError(f"{name} holds no {kind}: {sign} is missing")
-    return found
+    if not (target / sign).is_file():
+        raise InputError(
+            f"{name} holds no {kind}: {sign} is missing",
+            where=str(target),
+            next="choose another, or download the folder with it by hand and give that folder",
+            key="repo_id" if kind == "tagger" else "caption_weights",
+        )
+    return target
 
 
-def _size_of(name: str) -> str:
-    """'390 MB' as the hub says it, else about what the table says."""
+def _sizes_of(name: str) -> dict[str, int]:
+    """File -> bytes as the hub says it; empty when it cannot be asked."""
     from huggingface_hub import HfApi
 
     # What fails here fails again in the download itself, which says so.
     with contextlib.suppress(Exception):
         facts: Any = HfApi().model_info(name, files_metadata=True, timeout=10)
-        wanted = (one for one in facts.siblings if one.rfilename.endswith((".onnx", ".safetensors")))
-        total = sum(one.size or 0 for one in wanted)
-        if total:
-            return _megabytes(round(total / 1e6))
-    return about(name)
+        return {str(one.rfilename): int(one.size or 0) for one in facts.siblings}
+    return {}
+
+
+def _size_of(name: str, sizes: Mapping[str, int], wanted: Sequence[str]) -> str:
+    """'390 MB' as the hub says it, else about what the table says."""
+    total = sum(size for file, size in sizes.items() if any(fnmatch(file, one) for one in wanted))
+    return _megabytes(round(total / 1e6)) if total else about(name)
 
 
 def about(name: str) -> str:

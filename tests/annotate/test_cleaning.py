@@ -107,14 +107,19 @@ def test_texts_beside_pictures_are_shown_first_cleaned_and_undone(
     (folder / "img_01.txt").write_text("2girls, solo, hat")
     (folder / "img_02.txt").write_text("fine, as it is\n")
     before = texts()
-    preview = folders.try_cleaning(folder, ".txt", RULES, recursive=False)
-    assert texts() == before and {change.path.name for change in preview.changes} == {
-        "img_00.txt",
-        "img_01.txt",
-    }
-    done = folders.clean_folder(folder, ".txt", RULES, recursive=False, progress=lambda done, total: None)
+    foreign = "there is 犬の絵".encode("shift-jis")
+    (folder / "img_03.caption").write_bytes(foreign)
+    tried = folders.try_cleaning(folder, ".txt", RULES, recursive=False)
+    assert texts() == before and tried.preview.unchanged == 1
+    assert {change.path.name for change in tried.preview.changes} == {"img_00.txt", "img_01.txt"}
+    done, left = folders.clean_folder(
+        folder, ".txt", RULES, recursive=False, progress=lambda done, total: None
+    )
     assert texts() == before | {"img_00": "a dog, which sleeps on a very old sofa", "img_01": "2girls, hat"}
-    assert folders.undo(folder, ".txt", done.edit) and texts() == before
+    assert left == [] and folders.undo(folder, ".txt", done.edit) and texts() == before
+    other = folders.try_cleaning(folder, "caption", RULES, recursive=False)
+    assert other.preview.changes == () and "looks like Shift-JIS" in dict(other.left)["img_03.caption"]
+    assert (folder / "img_03.caption").read_bytes() == foreign
 
 
 def test_a_rule_names_itself_when_made_wrongly() -> None:

@@ -188,11 +188,14 @@ def test_the_file_of_another_name_or_ending_is_never_taken(tmp_path: Path, folde
     assert {path.name for path in place.glob("*.txt")} == {"x.txt", "x_10_10_64_64.txt", "a.b.txt", "a.c.txt"}
 
 
-def test_a_text_of_another_encoding_is_appended_to_and_told(folder: Path, texts: Texts) -> None:
-    (folder / "img_00.txt").write_bytes("日本語の説明です".encode("shift-jis"))
+def test_a_text_of_another_encoding_is_not_guessed_at(folder: Path, texts: Texts) -> None:
+    foreign = "日本語の説明です".encode("shift-jis")
+    (folder / "img_00.txt").write_bytes(foreign)
     outcome = run(folder, existing="append")
-    assert texts()["img_00"] == "日本語の説明です, seen img_00"
-    assert outcome.notes == ["1 files were not UTF-8 and are now: img_00.txt"]
+    assert (folder / "img_00.txt").read_bytes() == foreign and outcome.written == 5
+    assert outcome.failed[0][0] == "img_00.png" and "looks like Shift-JIS" in outcome.failed[0][1]
+    assert run(folder, existing="replace").written == 6 and texts()["img_00"] == "seen img_00"
+    assert folders.undo(folder, ".txt") and (folder / "img_00.txt").read_bytes() == foreign
 
 
 def test_folders_inside_are_looked_into_when_asked(folder: Path, texts: Texts) -> None:

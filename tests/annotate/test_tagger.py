@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,6 +150,44 @@ def test_a_tagger_that_is_missing_says_how_to_get_it(tmp_path: Path, folder: Pat
     ):
         assert part in said
     assert sorted(path.suffix for path in folder.iterdir()) == [".png"] * 6
+
+
+def test_a_download_says_its_size_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    asked: list[dict[str, object]] = []
+
+    def download(name: str, **how: object) -> None:
+        asked.append({"name": name, **how})
+        if name.endswith("empty"):
+            return
+        if name.endswith("far"):
+            raise OSError("no route to host\nmore")
+        write_tagger(Path(str(how["local_dir"])), ROWS, WEIGHTS, BIAS)
+
+    files = [
+        SimpleNamespace(rfilename="model.onnx", size=123_400_000),
+        SimpleNamespace(rfilename="x.h5", size=9),
+    ]
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+    said: list[str] = []
+    place = models.tagger("some/tagger", tmp_path, said.append, download=True)
+    assert place == tmp_path / "some_tagger" and "downloading 123 MB into" in said[0]
+    assert models.tagger("some/tagger", tmp_path, said.append, download=False) == place and len(asked) == 1
+    models.tagger("some/tagger", tmp_path, said.append, download=True, again=True)
+    assert asked[1]["force_download"] is True
+    with pytest.raises(InputError, match=r"model\.onnx is missing"):
+        models.tagger("some/empty", tmp_path, said.append, download=True)
+    with pytest.raises(EnvironmentFault, match="no route to host"):
+        models.tagger("some/far", tmp_path, said.append, download=True)
+    files[:] = [SimpleNamespace(rfilename=n, size=10**9) for n in ("a.safetensors", "a.bin", "config.json")]
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        models.captioner("some/captioner", said.append, download=True)
+    assert "downloading 2.0 GB" in said[-1] and "*.bin" not in asked[-1]["allow_patterns"]
+    with pytest.raises(EnvironmentFault, match="downloads are off"):
+        models.tagger("some/far", tmp_path, said.append, download=False)
 
 
 def test_a_fixed_picture_of_many_kinds_is_prepared(tmp_path: Path) -> None:

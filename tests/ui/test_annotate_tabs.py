@@ -12,6 +12,7 @@ import pytest
 from backend.annotate.jobs import KINDS
 from backend.demo.world import random_scene, render
 from backend.errors import InputError
+from backend.jobs.events import read_events
 from tests.annotate.onnx_kit import write_tagger
 from ui.context import Context
 from ui.drafts import Drafts
@@ -151,6 +152,15 @@ def test_what_is_missing_is_named_before_or_by_the_job(tags, captions, folder) -
     )
     with pytest.raises(InputError, match="nothing that can be taken back"):
         tags.undo({})
+
+
+def test_the_card_is_left_to_a_training(tags, folder, tagger, monkeypatch) -> None:
+    monkeypatch.setattr("ui.tabs.annotating.process.running_training", lambda root: object())
+    tags.start({"kind": "tag", "values": {"train_data_dir": str(folder), "repo_id": str(tagger)}})
+    job = done(tags)
+    assert job["result"]["written"] == 3
+    records = read_events(next((tags.context.runs).glob("*/events.jsonl")))[0]
+    assert any("left to it" in record.get("text", "") for record in records)
 
 
 def test_texts_are_cleaned_from_the_page(captions, folder) -> None:

@@ -71,5 +71,6 @@ function recompose() {
 function changesNode(result) {
   const rows = result.changes.map(([name, which, before, after]) => make("li", "", make("strong", "", which ? `${name} \u00b7 ${which}` : name), make("del", "", before), make("ins", "", after || say("no_text"))));
   const heading = make("h2", "", say(rows.length ? "would_change" : "nothing_to_clean", { n: result.changes_total, m: result.unchanged }));
-  return [heading, make("ol", "an-changes", ...rows)];
+  const left = result.failed_total ? [listNode(say("failed", { n: result.failed_total }), result.failed, result.failed_total)] : [];
+  return [heading, ...left, make("ol", "an-changes", ...rows)];
 }
