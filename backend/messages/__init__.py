@@ -6,7 +6,8 @@ identity is its template: the text with ``{0}``, ``{1}``, ... for the values, in
 JSON file a language beside this one holds
 
 - ``templates``: the template as it stands in the code -> its translation;
-- ``pieces``: the same for texts that are put together in code and stand inside of others.
+- ``pieces``: the same for texts that are put together in code and stand inside of others;
+- ``labels``: words that stand alone, such as the names of facts about a run.
 
 A piece's value may be written ``{0:n}``, which takes a number only, or ``{0:w}``, which takes one word.
 """
@@ -35,6 +36,8 @@ _LONGEST = 2000
 """Longer texts are technical output, and are left as they are."""
 _DEEPEST = 3
 """Values inside values that are looked at."""
+_FEWEST_BLANKS = 2
+"""Shorter values inside of a message are taken for names of files, tags and the like, and stay."""
 _READ = ("what", "where", "why", "next")
 """Parts of a problem that are sentences."""
 
@@ -77,12 +80,18 @@ def pieces(language: str) -> Mapping[str, str]:
     return _read(language).get("pieces", {})
 
 
+@cache
+def labels(language: str) -> Mapping[str, str]:
+    """Words that stand alone in English -> in ``language``."""
+    return _read(language).get("labels", {})
+
+
 @lru_cache(8192)
 def translated(text: str, language: str) -> str:
     """A message in ``language``; as it is where there is no translation."""
     if language == ENGLISH or not text or len(text) > _LONGEST:
         return text
-    whole = _by_pattern(text, language, 0)
+    whole = labels(language).get(text) or _by_pattern(text, language, 0)
     return whole or "\n".join(_line(line, language) for line in text.split("\n"))
 
 
@@ -132,13 +141,17 @@ def _found(text: str, language: str, depth: int) -> str | None:
 
 def _by_pattern(text: str, language: str, depth: int) -> str | None:
     catalogue = _catalogue(language)
-    if text in catalogue.exact:
+    if text in catalogue.exact and (not depth or _is_message(text, language)):
         return catalogue.exact[text]
     for pattern in catalogue.patterns:
         match = pattern.anchor in text and pattern.expression.fullmatch(text)
         if match:
             return _filled(pattern, match.groups(), language, depth)
     return None
+
+
+def _is_message(text: str, language: str) -> bool:
+    return text.count(" ") >= _FEWEST_BLANKS or text in pieces(language)
 
 
 def _filled(pattern: _Pattern, values: Sequence[str], language: str, depth: int) -> str:

@@ -17,11 +17,18 @@ from ui.i18n import said, said_problem, speaking
 def words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A catalogue of our own in a language of our own."""
 
-    def write(templates: dict[str, str], pieces: dict[str, str] | None = None) -> None:
-        (tmp_path / "xx.json").write_text(json.dumps({"templates": templates, "pieces": pieces or {}}))
+    def write(templates: dict[str, str], pieces: dict[str, str] | None = None, **labels: str) -> None:
+        found = {"templates": templates, "pieces": pieces or {}, "labels": labels}
+        (tmp_path / "xx.json").write_text(json.dumps(found))
 
     def forget() -> None:
-        for cached in (messages.templates, messages.pieces, messages.translated, messages._catalogue):
+        for cached in (
+            messages.templates,
+            messages.pieces,
+            messages.labels,
+            messages.translated,
+            messages._catalogue,
+        ):
             cached.cache_clear()
 
     monkeypatch.setattr(messages, "__file__", str(tmp_path / "__init__.py"))
@@ -51,6 +58,14 @@ def test_values_that_are_messages_are_translated_too(words):
     words({"{0} cannot be read: {1}": "{0} ~ {1}", "it is cut off": "CUT"}, {"{0:n} pictures": "{0} P"})
     assert messages.translated("3 pictures cannot be read: it is cut off", "xx") == "3 P ~ CUT"
     assert messages.translated("many pictures cannot be read: why", "xx") == "many pictures ~ why"
+
+
+def test_names_of_files_and_tags_inside_of_a_message_stay(words):
+    words({"{0} cannot be read": "{0} ~", "Style": "STYLE"}, training="TRAINING")
+    assert messages.translated("Style", "xx") == "STYLE"
+    assert messages.translated("training", "xx") == "TRAINING"
+    assert messages.translated("Style cannot be read", "xx") == "Style ~"
+    assert messages.translated("training cannot be read", "xx") == "training ~"
 
 
 def test_a_word_is_no_sentence(words):

@@ -59,6 +59,7 @@ SPEAKERS = {
     "_unreadable",
     "_warn",
     "append",
+    "emit",
     "error",
     "failure",
     "fix",
