@@ -89,11 +89,21 @@ class _Job(NamedTuple):
     """What the losses are multiplied by."""
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What was encoded before; None where it is encoded in each step."""
+
+    latents: LatentCache | None = None
+    texts: TextCache | None = None
+    caption_variants: int = 1
+    """With ``texts``, captions are those of visit modulo this."""
+
+
 class Loader:
     """Gives the batches of each epoch.
 
-    ``total_steps`` matters to a tag warm-up given as a share. With ``texts``, captions are those of
-    visit modulo ``caption_variants``. ``accumulation`` batches make one optimizer step.
+    ``total_steps`` matters to a tag warm-up given as a share. ``accumulation`` batches make one
+    optimizer step.
 
     ``shard`` is (number of this process from 0, number of processes). Processes share batches that
     many times as large, so their steps are those of one process with that batch size: all work on
@@ -107,9 +117,7 @@ class Loader:
         seed: int,
         total_steps: int,
         threads: int = 0,
-        latents: LatentCache | None = None,
-        texts: TextCache | None = None,
-        caption_variants: int = 1,
+        encoded: Encoded | None = None,
         accumulation: int = 1,
         facts: FileFacts | None = None,
         shard: tuple[int, int] = (0, 1),
@@ -117,9 +125,10 @@ class Loader:
         assert 0 <= shard[0] < shard[1], "a process number outside the number of processes"
         self.shard = shard
         self.plan, self.seed, self.total_steps, self.threads = plan, seed, total_steps, threads
-        self.latents, self.texts = latents, texts
-        self.caption_variants, self.accumulation = max(1, caption_variants), max(1, accumulation)
-        self.facts = facts or (latents.facts if latents else default_facts())
+        encoded = encoded or Encoded()
+        self.latents, self.texts = encoded.latents, encoded.texts
+        self.caption_variants, self.accumulation = max(1, encoded.caption_variants), max(1, accumulation)
+        self.facts = facts or (self.latents.facts if self.latents else default_facts())
         self._multipliers = {p.id: d.network_multiplier for d in plan.datasets for p in d.pictures}
 
     def epoch(self, epoch: int, start_batch: int = 0, step: int = 0) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from backend.data.loader import Loader
+from backend.data.loader import Encoded, Loader
 from backend.data.types import DatasetPlan
 from backend.errors import InputError, Problem
 from backend.families.base import DiffusionModel
@@ -106,7 +106,8 @@ def build_session(
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
     rounding = rounded(optimizer, seed, settings.optimizer.optimizer_type)
     fused = fused_backward(settings, optimizer, {id(p): n for n, p in method.trainable.named_parameters()})
-    module, optimizer, parts = wrap(accelerator, _step_module(method, model, settings, accelerator), optimizer)
+    step = _step_module(method, model, settings, accelerator)
+    module, optimizer, parts = wrap(accelerator, step, optimizer)
     session = Session(
         settings=settings,
         seed=seed,
@@ -211,9 +212,7 @@ def _loader(
         seed=settings.schedule.seed,
         total_steps=length.steps,
         threads=settings.dataset.max_data_loader_n_workers,
-        latents=caches.latents,
-        texts=caches.texts,
-        caption_variants=caches.caption_variants,
+        encoded=Encoded(caches.latents, caches.texts, caches.caption_variants),
         accumulation=length.accumulation,
         shard=shard,
     )

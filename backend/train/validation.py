@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from backend.data.loader import Batch, Loader
+from backend.data.loader import Batch, Encoded, Loader
 from backend.data.split import seed_of
 from backend.data.types import DatasetPlan
 from backend.errors import Problem
@@ -70,7 +70,7 @@ class Validator:
         seed = seed_of(plan)
         loader = Loader(
             plan, seed=seed, total_steps=1, threads=wanted.max_data_loader_n_workers,
-            latents=caches.latents, texts=caches.texts,
+            encoded=Encoded(caches.latents, caches.texts),
         )  # fmt: skip
         return cls(
             loader,

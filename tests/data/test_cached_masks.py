@@ -14,7 +14,7 @@ from torch import Tensor
 from backend.data import images
 from backend.data.cache import LatentCache, open_store
 from backend.data.fill import fill_latents
-from backend.data.loader import Loader
+from backend.data.loader import Encoded, Loader
 from backend.data.plan import build_plan
 from backend.data.types import DatasetPlan
 from backend.errors import InputError
@@ -49,7 +49,7 @@ def with_masks(pictures: Callable[..., Path], tmp_path: Path) -> Path:
 
 def masks_of(plan: DatasetPlan, cache: LatentCache | None = None) -> list[tuple[object, Tensor]]:
     """Masks by batch; a batch of whole pictures has none."""
-    found = list(Loader(plan, seed=3, total_steps=9, latents=cache).epoch(1))
+    found = list(Loader(plan, seed=3, total_steps=9, encoded=Encoded(latents=cache)).epoch(1))
     assert any(batch.masks is not None for batch in found)
     return [(batch.keys, torch.empty(0) if batch.masks is None else batch.masks) for batch in found]
 
@@ -148,9 +148,9 @@ def test_a_picture_changed_during_a_run_keeps_its_latents(pictures: Callable[...
     plan = plan_of(folder)
     cache = LatentCache(open_store("latents", "v", disk=True), "v")
     fill_latents(plan, cache, encode)
-    (before,) = Loader(plan, seed=1, total_steps=1, latents=cache).epoch(1)
+    (before,) = Loader(plan, seed=1, total_steps=1, encoded=Encoded(latents=cache)).epoch(1)
     add_picture(folder, "img_00.png", (96, 80))
-    (after,) = Loader(plan, seed=1, total_steps=1, latents=cache).epoch(1)
+    (after,) = Loader(plan, seed=1, total_steps=1, encoded=Encoded(latents=cache)).epoch(1)
     assert before.latents is not None and after.latents is not None
     assert torch.equal(before.latents, after.latents)
     later = plan_of(folder)

@@ -15,7 +15,7 @@ from torch import Tensor
 from backend.data.cache import LatentCache, TextCache, open_store
 from backend.data.facts import FileFacts
 from backend.data.fill import caption_texts, default_variants, fill_latents, fill_texts
-from backend.data.loader import Batch, Loader
+from backend.data.loader import Batch, Encoded, Loader
 from backend.data.plan import build_plan
 from backend.data.types import DatasetPlan
 from backend.errors import RunFault
@@ -135,7 +135,7 @@ def test_cached_latents_are_those_of_live_encoding(folder: Path, disk: bool) -> 
     assert (filled.total, filled.computed, filled.damaged) == (14, 14, 0)
     assert told[0] == (0, 14) and told[-1] == (14, 14)
     live_loader = loader_of(plan)
-    cached = loader_of(plan, latents=cache, threads=2)
+    cached = loader_of(plan, encoded=Encoded(latents=cache), threads=2)
     for live, ready in zip(live_loader.epoch(1), cached.epoch(1), strict=True):
         assert live.pixels is not None and ready.latents is not None and ready.pixels is None
         wanted = encode(live.pixels, live_loader.posterior_noise(live, 4))
@@ -171,7 +171,10 @@ def test_damaged_entries_are_computed_again_and_counted(folder: Path) -> None:
     again = LatentCache(open_store("latents", "v", disk=True), "v")
     filled = fill_latents(plan, again, encode)
     assert filled.damaged == filled.computed == 1
-    assert len(list(loader_of(plan, latents=again, threads=2).epoch(1))) == plan.batches_per_epoch()
+    assert (
+        len(list(loader_of(plan, encoded=Encoded(latents=again), threads=2).epoch(1)))
+        == plan.batches_per_epoch()
+    )
 
 
 def test_a_picture_removed_during_a_run_does_not_matter_when_cached(folder: Path) -> None:
@@ -179,7 +182,7 @@ def test_a_picture_removed_during_a_run_does_not_matter_when_cached(folder: Path
     cache = LatentCache(open_store("latents", "v", disk=False), "v")
     fill_latents(plan, cache, encode)
     plan.datasets[0].pictures[0].path.unlink()
-    assert len(list(loader_of(plan, latents=cache).epoch(1))) == plan.batches_per_epoch()
+    assert len(list(loader_of(plan, encoded=Encoded(latents=cache)).epoch(1))) == plan.batches_per_epoch()
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -231,7 +234,7 @@ def test_every_text_that_can_be_asked_for_is_encoded(folder: Path, options: dict
         texts, cache, lambda batch: {"hidden": torch.tensor([[float(len(t))] for t in batch])}, 3
     )
     assert filled.total == filled.computed == len(texts)
-    loader = loader_of(plan, total_steps=40, texts=cache, caption_variants=variants)
+    loader = loader_of(plan, total_steps=40, encoded=Encoded(texts=cache, caption_variants=variants))
     steps = 0
     for epoch in range(1, 8):
         for batch in loader.epoch(epoch, step=steps):

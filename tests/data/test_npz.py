@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backend.data.cache import LatentCache, TextCache, open_store
 from backend.data.fill import Filled, fill_latents, fill_texts, take_texts
-from backend.data.loader import Loader
+from backend.data.loader import Encoded, Loader
 from backend.data.npz import NpzCaches
 from backend.data.npz_texts import NpzTexts
 from backend.families.base import CaptionFiles
@@ -62,7 +62,7 @@ def test_names(tmp_path: Path, family: str, name: str, used: bool) -> None:
     values = write(folder / name, (96, 64))
     cache, filled, plan = fill(folder, family)
     assert (filled.taken, filled.computed) == ((1, 0) if used else (0, 1))
-    (batch,) = Loader(plan, seed=1, total_steps=1, latents=cache).epoch(1)
+    (batch,) = Loader(plan, seed=1, total_steps=1, encoded=Encoded(latents=cache)).epoch(1)
     wanted = torch.from_numpy(values) * FACTOR if used else torch.zeros(4, 8, 8)
     assert batch.latents is not None and torch.equal(batch.latents[0], wanted)
 
