@@ -27,6 +27,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs")
+    parser.add_argument(
+        "--mcp", action="store_true", help="offer what only looks as tools for assistants; needs gradio[mcp]"
+    )
     return parser.parse_args()
 
 
@@ -44,13 +47,15 @@ def main() -> None:
     from ui.context import open_context
     from ui.page import build, launch_options
 
-    context = open_context()
+    server.require_mcp(options.mcp)
+    context = open_context(local=server.is_local(options.listen), safe_tools=options.mcp)
     page = build(context)
     page.launch(
         server_name=options.listen,
         server_port=port,
         auth=server.password_check(password) if password else None,
         inbrowser=False,
+        mcp_server=options.mcp,
         **launch_options(context),
     )
     context.queue.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -37,4 +38,5 @@ def callable_from_page(method: Call) -> Call:
             return {"problems": [problem.as_dict()]}
 
     call.__name__ = method.__name__
+    call.__doc__ = " ".join((inspect.getdoc(method) or "").partition("\n\n")[0].split())
     return call

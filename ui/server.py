@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import importlib.util
 import ipaddress
 import os
 import secrets
@@ -41,6 +42,18 @@ def password_for(address: str, given: str | None) -> tuple[str | None, bool]:
 def password_check(password: str) -> Callable[[str, str], bool]:
     """What Gradio asks at login. Any user name will do; the time it takes tells nothing."""
     return lambda user, tried: hmac.compare_digest(tried.encode(), password.encode())
+
+
+def require_mcp(wanted: bool) -> None:
+    """See that tools for assistants can be offered, when they are wanted.
+
+    Raises:
+        EnvironmentFault: the library is not installed.
+    """
+    if wanted and importlib.util.find_spec("mcp") is None:
+        raise EnvironmentFault(
+            "--mcp needs the library mcp, which is not installed", next='pip install "gradio[mcp]", in .venv'
+        )
 
 
 def free_port(address: str, port: int) -> tuple[int, str]:

@@ -234,7 +234,7 @@ def test_a_fault_of_ours_becomes_words_for_the_page(capsys: pytest.CaptureFixtur
 def test_the_scripts_call_what_is_offered_and_nothing_else(page: TrainPage):
     script = "\n".join((ROOT / "ui" / "assets" / name).read_text(encoding="utf-8") for name in train.SCRIPTS)
     called = set(re.findall(r"server\.(\w+)\(", script)) | set(re.findall(r'\bask\("(\w+)"', script))
-    called |= {"start", "stop", "resume"}  # by the names of their buttons
+    called |= {"start", "stop", "resume", "queue"}  # by the names of their buttons
     called |= set(re.findall(r"\b(\w+): \$\(\"#btn-", script)) & {
         "sample_now",
         "save_now",

@@ -2,11 +2,12 @@
 // hiding by rule, marks, resets and checks of a single value. The server is asked only about the
 // whole (see train.js).
 //
-// makeForm(root, schema, text, onChange) -> {values, set, base, problems, jump, family, recent, flush}
+// makeForm(root, schema, text, onChange, onBrowse) -> {values, set, base, problems, jump, family, recent, flush}
 //   schema: {first: [key], groups: [{id, title, help, options: [{key, type, default, ...}]}]}
 //   text(key, parts): a text of the page
+//   onBrowse(spec, value): a promise of the path that was chosen for a field, or of null
 //   onChange(values): called after edits with {key: value} of all that differs from its default
-function makeForm(root, schema, text, onChange) {
+function makeForm(root, schema, text, onChange, onBrowse = null) {
   const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
   const OTHER = "\u0000other"; // the choice of an open list that lets one type
   const METHOD = "training_method"; // what is trained decides what applies
@@ -162,9 +163,10 @@ function makeForm(root, schema, text, onChange) {
     const back = make("button", { type: "button", class: "at-back", hidden: true, "aria-label": text("form.back", { label: spec.label }), "data-do": "back" }, "\u2936");
     const unit = spec.unit && spec.kind !== "bool" ? make("span", { class: "at-unit", "aria-hidden": "true" }, spec.unit) : null;
     const paste = spec.path && navigator.clipboard?.readText ? make("button", { type: "button", class: "at-paste", "data-do": "paste", "aria-label": text("form.paste_into", { label: spec.label }) }, text("form.paste")) : null;
+    const browse = spec.path ? make("button", { type: "button", class: "at-paste", "data-do": "browse", "aria-label": text("form.browse_for", { label: spec.label }) }, text("form.browse")) : null;
     const list = spec.suggestions.length || spec.path ? make("datalist", { id: id + "-list" }, ...spec.suggestions.map((value) => make("option", { value }))) : null;
     const head = make("div", { class: "at-label" }, label, about, back, reset);
-    const control = make("div", { class: "at-control" }, input, unit, paste, list);
+    const control = make("div", { class: "at-control" }, input, unit, browse, paste, list);
     const row = make("div", { class: "at-field at-" + spec.kind + (spec.multiline || spec.path ? " at-wide" : ""), "data-key": spec.key },
       ...(spec.kind === "bool" ? [make("div", { class: "at-switch" }, input, head)] : [head, control]),
       make("p", { class: "at-help", id: id + "-help" }, spec.help),
@@ -396,6 +398,13 @@ function makeForm(root, schema, text, onChange) {
       complain(field, "");
       field.input.focus();
       edited(field);
+    }
+    if (button.dataset.do === "browse") {
+      onBrowse?.(field.spec, field.value).then((found) => {
+        if (found == null) return;
+        field.input.value = found;
+        field.input.dispatchEvent(new Event("change", { bubbles: true }));
+      });
     }
     if (button.dataset.do === "paste") {
       navigator.clipboard.readText().then((found) => {

@@ -30,7 +30,13 @@ const form = makeForm($(".at-form"), schema, text, (values) => {
   planIsOld();
   clearTimeout(lookTimer);
   lookTimer = setTimeout(look, 150);
+}, async (spec, value) => {
+  const found = await chooseFile({ key: spec.key, path: String(value ?? ""), label: spec.label, folder: spec.path !== "file", either: spec.key === "pretrained_model_name_or_path" });
+  if (!found || spec.path !== "written") return found;
+  const name = String(value ?? "").split(/[\\/]/).pop();
+  return name ? `${found}/${name}` : found;
 });
+const chooseFile = makeFiles($(".at-train"), server, text);
 
 // ---- what was found ---------------------------------------------------------------------------
 async function look(again = false) {

@@ -232,11 +232,7 @@ def _default(tasks: Mapping[str, Task], job: Mapping[str, Any], key: str) -> str
 
 
 def _form(task: Task) -> dict[str, Any]:
-    shown = [
-        {**option, "label": said(option["label"]), "help": said(option["help"])}
-        for option in options.form(task.section)
-        if option["key"] not in task.hidden
-    ]
+    shown = [_in_words(option) for option in options.form(task.section) if option["key"] not in task.hidden]
     known = [
         {"name": one.name, "title": one.title, "size": models.about(one.name), "note": said(one.note)}
         for one in (models.known(task.model_kind) if task.model else ())
@@ -245,6 +241,12 @@ def _form(task: Task) -> dict[str, Any]:
         "kind": task.kind, "options": shown, "model": task.model, "models": known, "rules": task.rules,
         "trial": bool(task.trial) or task.rules, "live": task.kind == "tag",
     }  # fmt: skip
+
+
+def _in_words(option: dict[str, Any]) -> dict[str, Any]:
+    """An option with its texts in the reader's language."""
+    titles = [said(title) for title in option.get("choice_titles", ())]
+    return {**option, "label": said(option["label"]), "help": said(option["help"]), "choice_titles": titles}
 
 
 def progress(run: Run, full: bool = False) -> dict[str, Any]:
@@ -288,6 +290,10 @@ def _shown(result: dict[str, Any]) -> dict[str, Any] | None:
         if isinstance(result.get(key), list):
             result[f"{key}_total"] = len(result[key])
             result[key] = result[key][:SHOWN]
+    if result.get("failed"):
+        result["failed"] = [[name, said(why)] for name, why in result["failed"]]
+    if result.get("notes"):
+        result["notes"] = [said(note) for note in result["notes"]]
     if isinstance(result.get("counts"), dict):
         result["counts"] = list(result["counts"].items())[:SHOWN]
     for picture in result.get("pictures", []):

@@ -19,10 +19,10 @@ from backend.jobs.state import state
 from backend.settings import Settings
 from backend.system.identify import identify
 from backend.wholefile import write_text
-from ui.calls import callable_from_page
 from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import t, texts
+from ui.offers import offered
 from ui.tabs.generate import trained_files
 from ui.tabs.merge_forms import BY_KIND, FORMS, Field, Form
 
@@ -265,7 +265,7 @@ def build(context: Context) -> gr.HTML:
         html_template=filled("models.html"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('models.css')} }}</style>",
         js_on_load="\n".join(asset(name) for name in ("models-1-form.js", "models-2-result.js")),
-        server_functions=[callable_from_page(method) for method in methods],
+        server_functions=offered(context, "models", methods),
         elem_id="models",
         apply_default_css=False,
         texts=json.dumps(texts("models."), ensure_ascii=False),

@@ -18,10 +18,10 @@ from backend.jobs.runs import Run, find_run, list_runs
 from backend.jobs.state import ACTIVE, state
 from backend.settings import read_toml
 from backend.system.identify import identify
-from ui.calls import callable_from_page
 from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import t, texts
+from ui.offers import offered
 from ui.run_card import card, picture
 
 _SHOWN = 500
@@ -187,8 +187,11 @@ def _base(run: Run) -> str:
 def _from_file(file: Path, values: dict[str, Any]) -> dict[str, Any]:
     """What to set to go on from a file that a run wrote."""
     name = {"output_name": f"{values.get('output_name') or file.stem}-on"}
-    if identify(file).kind == "base":
+    kind = identify(file).kind
+    if kind == "base":
         return {**name, "pretrained_model_name_or_path": str(file)}
+    if kind == "embedding":
+        return {**name, "weights": str(file)}
     return {**name, "network_weights": str(file)}
 
 
@@ -218,7 +221,7 @@ def build(context: Context) -> gr.HTML:
         html_template=filled("runs.html"),
         js_on_load="".join(asset(f"runs-{part}.js") for part in ("1-list", "2-card", "3-compare")),
         head=f"<style>.gradio-container.gradio-container {{ {asset('runs.css')} }}</style>",
-        server_functions=[callable_from_page(method) for method in methods],
+        server_functions=offered(context, "runs", methods),
         elem_id="runs",
         apply_default_css=False,
         texts=json.dumps(texts("runs."), ensure_ascii=False),

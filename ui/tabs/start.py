@@ -11,10 +11,10 @@ from backend.jobs import process
 from backend.jobs.runs import list_runs
 from backend.settings import read_preset, to_toml
 from backend.system.paths import REPOSITORY
-from ui.calls import callable_from_page
 from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import t, texts
+from ui.offers import offered
 from ui.tabs.runs import facts
 
 _NEWEST = 5
@@ -47,7 +47,7 @@ def build(context: Context) -> gr.HTML:
         html_template=filled("start.html"),
         js_on_load=asset("start.js"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('start.css')} }}</style>",
-        server_functions=[callable_from_page(page.newest), callable_from_page(page.demo)],
+        server_functions=offered(context, "start", (page.newest, page.demo)),
         elem_id="start",
         apply_default_css=False,
         texts=json.dumps({**texts("runs.state."), "open": t("runs.open")}, ensure_ascii=False),

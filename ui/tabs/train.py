@@ -16,12 +16,14 @@ from backend.settings import Settings, to_toml
 from backend.settings.secrets import environment_of, public_values
 from backend.system.paths import presets_root
 from ui.bind import Values, command_line, settings_of, wire_values
-from ui.calls import Call, callable_from_page, problem_dicts
+from ui.calls import Call, problem_dicts
 from ui.context import Context
+from ui.files import FileBrowser
 from ui.form import filled, settings_page
 from ui.found import Finder, card
 from ui.i18n import t
 from ui.live import build_live
+from ui.offers import offered
 from ui.plan_calls import PlanCalls
 from ui.preset_calls import PresetCalls
 from ui.presets import PresetShelf
@@ -29,11 +31,17 @@ from ui.resuming import accept_other_pictures, other_pictures
 from ui.run_calls import RunCalls
 
 FORM = "train"
-SCRIPTS = ("train.js", "train-presets.js", "train-import.js", "train-plan.js", "train-run.js")
+SCRIPTS = ("files.js", "train.js", "train-presets.js", "train-import.js", "train-plan.js", "train-run.js")
 ESSENTIALS = (
     "training_method",
     "pretrained_model_name_or_path",
     "train_data_dir",
+    "conditioning_data_dir",
+    "token_string",
+    "init_word",
+    "num_vectors_per_token",
+    "use_object_template",
+    "use_style_template",
     "output_name",
     "class_tokens",
     "max_train_epochs",
@@ -42,12 +50,14 @@ ESSENTIALS = (
     "resolution",
     "sample_prompt_text",
 )
-"""The basic view: what a person must decide for a first LoRA, and nothing else."""
+"""The basic view: what a person must decide for a first LoRA (or word, or guide), and nothing else."""
 _REMEMBERED = (
     "pretrained_model_name_or_path",
     "train_data_dir",
     "dataset_config",
     "network_weights",
+    "weights",
+    "conditioning_data_dir",
     "vae",
     "output_dir",
 )
@@ -248,14 +258,16 @@ def methods_of(page: TrainPage) -> tuple[Call, ...]:
         *PresetCalls(page.presets).methods(),
         *PlanCalls(page.context, page.finder).methods(),
         *RunCalls(page.context).methods(),
+        *FileBrowser(page.context.roots, page.context.drafts).methods(),
     )
 
 
 def build(context: Context) -> None:
     """Draw the page. The scripts in it call :func:`methods_of` by name."""
     page = TrainPage(context)
-    calls = [callable_from_page(method) for method in methods_of(page)]
-    form = settings_page(filled("train.html"), SCRIPTS, ESSENTIALS, calls, "train", ("form.", "train."))
+    calls = offered(context, "train", methods_of(page))
+    words = ("form.", "train.", "files.")
+    form = settings_page(filled("train.html"), SCRIPTS, ESSENTIALS, calls, "train", words)
     shown = gr.Textbox("", visible=False, show_label=False)
     build_live().attach(shown)
     form.follow(_followed, outputs=[shown], show_progress="hidden", queue=False, api_visibility="private")

@@ -6,10 +6,10 @@ import json
 
 import gradio as gr
 
-from ui.calls import callable_from_page
 from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import texts
+from ui.offers import offered
 from ui.tabs.dataset.building import BuildCalls
 from ui.tabs.dataset.captions import CaptionCalls, operations
 from ui.tabs.dataset.doctor import DoctorCalls
@@ -66,7 +66,7 @@ def build(context: Context) -> gr.HTML:
         html_template=filled("dataset.html"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('dataset.css')} }}</style>",
         js_on_load="\n".join(asset(name) for name in SCRIPTS),
-        server_functions=[callable_from_page(method) for method in methods],
+        server_functions=offered(context, "dataset", methods),
         elem_id="dataset",
         elem_classes=["at-page"],
         apply_default_css=False,

@@ -6,10 +6,10 @@ import json
 
 import gradio as gr
 
-from ui.calls import callable_from_page
 from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import texts
+from ui.offers import offered
 from ui.tabs.generate.drawing import Desk, DrawCalls
 from ui.tabs.generate.files import trained_files
 from ui.tabs.generate.grids import GridCalls, VoteCalls
@@ -66,7 +66,7 @@ def build(context: Context) -> gr.HTML:
         html_template=filled("generate.html"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('generate.css')} }}</style>",
         js_on_load="\n".join(asset(name) for name in SCRIPTS),
-        server_functions=[callable_from_page(method) for method in methods],
+        server_functions=offered(context, "generate", methods),
         elem_id="generate",
         elem_classes=["at-page"],
         apply_default_css=False,
