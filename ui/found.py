@@ -28,6 +28,8 @@ from ui.i18n import t
 MODEL = "pretrained_model_name_or_path"
 _FRESH = 20.0
 """Seconds that a look at a folder of pictures counts as fresh."""
+_SIDES = {"sd1": 512, "sd2": 512, "sdxl": 1024, "sd3": 1024}
+"""Family -> side of the pictures that its models were made with, px; SD 2.x that predicts v: 768."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,16 @@ def card(found: Found) -> dict[str, Any]:
 
 def _model_card(model: ModelFile) -> dict[str, str]:
     parts = [model.dtype, _size(model.size), model.path.name]
-    return {"title": model.title, "detail": " · ".join(part for part in parts if part)}
+    side = _SIDES.get(model.family, 0)
+    if model.family == "sd2" and model.prediction == "v":
+        side = 768
+    how = t(f"train.predicts_{model.prediction}") if model.prediction else ""
+    fits = [how, t("train.made_for", n=side) if side and model.kind == "base" else ""]
+    return {
+        "title": model.title,
+        "detail": " · ".join(part for part in parts if part),
+        "fits": " · ".join(part for part in fits if part),
+    }
 
 
 def _size(size: int) -> str:

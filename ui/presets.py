@@ -41,6 +41,8 @@ class PresetShelf:
                 "about": said(preset.problems[0].text() if preset.problems else preset.description),
                 "broken": bool(preset.problems),
                 "own": preset.own,
+                "family": preset.family,
+                "line": _line(preset.family),
                 "description": preset.description,
             }
             for preset in self._all()

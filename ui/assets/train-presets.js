@@ -2,9 +2,23 @@
 const chooser = $("#preset-choice");
 const chosenPreset = () => presets.find((item) => item.id === chooser.value);
 
+let modelFamily = null;
+const fitsModel = (item) => !modelFamily || !item.family || item.family === modelFamily;
+
+// Presets for the model at hand stand first; the others can still be chosen.
+function fitPresets(family) {
+  if (family === modelFamily) return;
+  modelFamily = family;
+  const shown = chooser.value;
+  drawPresets();
+  chooser.value = shown;
+  aboutPreset();
+}
+
 function drawPresets() {
   const groups = new Map();
-  for (const item of presets) groups.set(item.group, [...(groups.get(item.group) ?? []), item]);
+  const sorted = [...presets].sort((a, b) => fitsModel(b) - fitsModel(a));
+  for (const item of sorted) groups.set(item.group, [...(groups.get(item.group) ?? []), item]);
   chooser.replaceChildren(new Option(text("train.no_preset"), ""));
   for (const [group, items] of groups) {
     const box = document.createElement("optgroup");
@@ -19,7 +33,8 @@ function drawPresets() {
 function aboutPreset() {
   const chosen = chosenPreset();
   $(".at-preset-about").classList.toggle("at-problem", Boolean(chosen?.broken));
-  $(".at-preset-about").textContent = chosen?.about || text("train.preset_hint");
+  const other = chosen && !fitsModel(chosen) ? text("train.preset_other", { line: chosen.line }) : "";
+  $(".at-preset-about").textContent = [other, chosen?.about || text("train.preset_hint")].filter(Boolean).join(" ");
   $("#btn-load-preset").disabled = !chosen || chosen.broken;
   $("#btn-compare-preset").disabled = !chosen || chosen.broken;
   for (const id of ["#btn-rename-preset", "#btn-delete-preset"]) $(id).disabled = !chosen?.own;

@@ -52,6 +52,7 @@ async function look(again = false) {
   if (mine !== asked) return; // a newer question is on its way
   if (found.resolved) {
     form.family(found.family);
+    fitPresets(found.family);
     form.resolved(found.resolved);
     drawFound(found);
   }
@@ -88,7 +89,7 @@ function drawFound({ model, data, length, notes }) {
   $(".at-plan").classList.remove("at-stale");
   const facts = $(".at-facts");
   facts.replaceChildren(
-    model ? fact(text("train.model"), model.title, model.detail) : absent(text("train.model")),
+    model ? fact(text("train.model"), model.title, model.fits, model.detail) : absent(text("train.model")),
     data
       ? fact(text("train.pictures"), text("train.pictures_n", { n: count(data.images) }), data.captions, data.repeats, data.reg, data.buckets.length ? shapes(data.buckets) : "")
       : absent(text("train.pictures")),
