@@ -238,6 +238,7 @@ def _defaults(settings: Settings) -> Request:
         sampler=settings.sampling.sample_sampler,
         clip_skip=settings.model.clip_skip,
         max_token_length=settings.model.max_token_length,
+        zero_terminal_snr=settings.loss.zero_terminal_snr,
     )
 
 
