@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "backend.weights": ("backend.weights", "backend.__version__", "backend.errors", "backend.keyed", "backend.families", "backend.networks", "backend.data", "backend.settings", "backend.jobs.events", "backend.system"),
     "backend.train": ("backend", ),
     "backend.generate": ("backend.generate", "backend.errors", "backend.keyed", "backend.families", "backend.networks", "backend.data", "backend.settings", "backend.jobs.events", "backend.system"),
-    "backend.annotate": ("backend.annotate", "backend.errors", "backend.keyed", "backend.data", "backend.settings", "backend.jobs.events", "backend.system"),
+    "backend.annotate": ("backend.annotate", "backend.errors", "backend.keyed", "backend.data", "backend.settings", "backend.jobs.control", "backend.jobs.events", "backend.system"),
     "backend.demo": ("backend",),
     "tools": ("backend", "tools"),
 }  # fmt: skip

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from backend.errors import AtelierError, InputError, Problem, run_main
+from backend.jobs.control import ControlReader
 from backend.jobs.events import EventLog
 
 JOB = "annotate.json"
@@ -26,13 +27,19 @@ _EVERY = 0.2
 
 
 class _Progress:
-    """Progress as events, not too many of them."""
+    """Progress as events, not too many of them; hears when the job is to end.
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    Raises KeyboardInterrupt then, as a signal does: Windows has none for a process without a window.
+    """
+
+    def __init__(self, log: EventLog, control: ControlReader) -> None:
+        self._log, self._control = log, control
         self._last = 0.0
 
     def __call__(self, done: int, total: int) -> None:
+        if self._control.stop_waits():
+            self._control.poll()
+            raise KeyboardInterrupt
         now = time.monotonic()
         if done < total and now - self._last < _EVERY:
             return
@@ -50,10 +57,11 @@ def main(argv: list[str] | None = None) -> int:
     path: Path = options.job / JOB if options.job.is_dir() else options.job
     job = _read(path)
     log = EventLog(path.with_name("events.jsonl"))
+    control = ControlReader(path.with_name("control.jsonl"))
     # A job that is asked to end keeps what it has made.
     earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _do(job, log)
+        return _do(job, log, control)
     finally:
         signal.signal(signal.SIGTERM, earlier)
         log.close()
@@ -71,7 +79,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-def _do(job: Mapping[str, Any], log: EventLog) -> int:
+def _do(job: Mapping[str, Any], log: EventLog, control: ControlReader) -> int:
     log.emit("state", state="running")
     if job.get("download"):
         # The page's processes keep to this machine unless a person asked for this very download.
@@ -88,7 +96,7 @@ def _do(job: Mapping[str, Any], log: EventLog) -> int:
     try:
         from backend.annotate.jobs import run_job
 
-        found = run_job(job, _Progress(log), say)
+        found = run_job(job, _Progress(log, control), say)
     except AtelierError as error:
         print(f"error: {error.text()}", file=sys.stderr)
         return _failed(log, [problem.as_dict() for problem in error.problems], error.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -70,10 +71,16 @@ def _run(
         )
     print(outcome.text())
     if outcome.edit is not None:
-        print(f"taken back with: python tools/{Path(sys.argv[0]).name} --undo {settings.train_data_dir}")
+        print(f"taken back with: {_undo_line(settings.train_data_dir, extension, type(settings))}")
     if outcome.stopped:
         return 130
     return 4 if outcome.failed else 0
+
+
+def _undo_line(folder: str, extension: str, section: type[PictureSettings]) -> str:
+    usual = section.model_fields["caption_extension"].default
+    more = [] if extension == usual else ["--caption_extension", extension]
+    return shlex.join(["python", f"tools/{Path(sys.argv[0]).name}", "--undo", *more, folder])
 
 
 def _undo(folder: Path, extension: str) -> int:

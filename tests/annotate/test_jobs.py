@@ -124,3 +124,22 @@ def test_a_job_that_is_asked_to_end_ends_at_once_and_keeps_its_texts(
     written = said["result"]["facts"]["written"]
     assert said["state"]["state"] == "stopped" and said["result"]["facts"]["stopped"]
     assert 0 < written < 3000 and len(list(folder.glob("*.txt"))) == written
+
+
+def test_a_stop_in_the_control_file_is_heard(folder: Path, tagger: Path, tmp_path: Path) -> None:
+    """What serves where a process cannot be sent a signal."""
+    job = job_of("tag", train_data_dir=str(folder), repo_id=str(tagger))
+    (tmp_path / "annotate.json").write_text(json.dumps(job))
+    # Commands that were given before the job began are for an earlier one; this comes with the first picture.
+    real = jobs.folders.describe_folder
+
+    def with_stop(*arguments: Any, **options: Any) -> Any:
+        (tmp_path / "control.jsonl").write_text('{"t": 1, "command": "stop_now"}\n')
+        return real(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs.folders, "describe_folder", with_stop)
+        assert main([str(tmp_path)]) == 0
+    said = events(tmp_path)
+    assert said["state"]["state"] == "stopped" and said["result"]["facts"]["written"] == 1
+    assert len(list(folder.glob("*.txt"))) == 1
