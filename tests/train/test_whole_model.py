@@ -20,7 +20,8 @@ from backend.errors import InputError, RunFault
 from backend.families.base import DiffusionModel
 from backend.families.store import Entry
 from backend.jobs.control import send
-from backend.settings import Settings
+from backend.settings import Settings, check
+from backend.settings.imports.metadata import settings_of as read_back
 from backend.settings.sections_whole import read_block_lr
 from backend.system.headers import read_header
 from backend.system.identify import identify
@@ -229,6 +230,11 @@ def test_the_file_has_the_precision_asked_for_and_says_how_it_was_made(
     assert said["atelier.training_method"] == "dreambooth" and "atelier.components" in said
     assert said["modelspec.architecture"] == "stable-diffusion-v1"
     assert not [key for key in said if "network" in key]
+    again = read_back(said)
+    assert (
+        again.settings.model.training_method == "dreambooth"
+        and not check(again.settings, complete=False).errors
+    )
 
 
 def test_another_vae_is_in_the_result_as_its_file_has_it(tiny_sd15: Path, tmp_path: Path) -> None:

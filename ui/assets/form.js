@@ -167,7 +167,7 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
     const list = spec.suggestions.length || spec.path ? make("datalist", { id: id + "-list" }, ...spec.suggestions.map((value) => make("option", { value }))) : null;
     const head = make("div", { class: "at-label" }, label, about, back, reset);
     const control = make("div", { class: "at-control" }, input, unit, browse, paste, list);
-    const row = make("div", { class: "at-field at-" + spec.kind + (spec.multiline || spec.path ? " at-wide" : ""), "data-key": spec.key },
+    const row = make("div", { class: "at-field at-" + spec.kind + (spec.multiline || spec.path || spec.choice_titles.length ? " at-wide" : ""), "data-key": spec.key },
       ...(spec.kind === "bool" ? [make("div", { class: "at-switch" }, input, head)] : [head, control]),
       make("p", { class: "at-help", id: id + "-help" }, spec.help),
       spec.path ? make("p", { class: "at-resolved", hidden: true }) : null,

@@ -88,6 +88,8 @@ def metadata_values(metadata: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         text = metadata.get(f"ss_{key}", "None")
         if text != "None" and option in known:
             yield option, text
+    if "atelier.training_method" in metadata:
+        yield "training_method", metadata["atelier.training_method"]
     yield from _optimizer(metadata.get("ss_optimizer", ""))
     yield from _network_args(metadata.get("ss_network_args", ""))
     if metadata.get("ss_base_model_version", "").endswith("_v"):
