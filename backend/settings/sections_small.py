@@ -39,12 +39,14 @@ class WordSettings(Section):
         False,
         "Captions for a thing",
         "Captions are sentences such as 'a photo of a mycat', another one at every visit; caption files are not read.",
+        level="basic",
         resume="changes",
     )
     use_style_template: bool = option(
         False,
         "Captions for a style",
         "Captions are sentences such as 'a painting in the style of mycat'; caption files are not read.",
+        level="basic",
         resume="changes",
     )
     weights: str | None = option(
