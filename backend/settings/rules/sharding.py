@@ -12,6 +12,7 @@ _WHOLE_ONLY = {
     "full_bf16": "weights lie in float32 while they are split up",
     "torch_compile": "the compiler looks for weights where they are only during a pass",
     "fused_optimizer_groups": "weights are whole, and may be changed, only after the whole backward pass",
+    "fused_backward_pass": "weights are whole, and may be changed, only after the whole backward pass",
     "blockwise_fused_optimizers": "weights are whole, and may be changed, only after the whole backward pass",
 }
 """Option -> why it cannot be had with weights in parts."""
@@ -28,6 +29,15 @@ RULES: tuple[Rule, ...] = (
             key="fsdp",
         )
         for key, why in _WHOLE_ONLY.items()
+    ),
+    Rule(
+        "text-stops-in-parts",
+        "error",
+        ("all", ("fsdp", "set"), ("stop_text_encoder_training", ">", 0)),
+        "fsdp and stop_text_encoder_training exclude each other",
+        "train the text encoder to the end, or leave it out (0)",
+        why="what is split up has to learn in all steps alike",
+        key="stop_text_encoder_training",
     ),
     Rule(
         "optimizer-needs-whole-weights",

@@ -23,8 +23,8 @@ _JOINT = re.compile(r"joint_blocks\.(\d+)\.")
 class Regions:
     """The weights of the trained parts, and what settings say of single blocks."""
 
-    weights: Mapping[str, nn.Parameter]
-    """``part.name`` -> every weight of the trained parts."""
+    parts: Mapping[str, nn.Module]
+    """The trained parts by name."""
     frozen: frozenset[str] = frozenset()
     """Those that stay as they are."""
     blocks: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -38,7 +38,7 @@ class Regions:
         Raises:
             InputError: they ask for blocks that this model has not, or leave nothing to train.
         """
-        weights = {f"{p}.{n}": w for p, module in parts.items() for n, w in module.named_parameters()}
+        weights = _weights(parts)
         rates = block_rates(settings.whole.block_lr)
         blocks = _xl_blocks(model, weights) if rates else {}
         frozen = {name for name, block in blocks.items() if not rates[block]}
@@ -47,7 +47,13 @@ class Regions:
             raise InputError(
                 "nothing would be trained", why="every block has a learning rate of 0", key="block_lr"
             )
-        return cls(weights, frozenset(frozen), blocks, rates)
+        return cls(parts, frozenset(frozen), blocks, rates)
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """``part.name`` -> every weight of the trained parts, as it is now: a wrapper for several
+        processes puts others in their place."""
+        return _weights(self.parts)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """``part.name`` -> weight, of those that are trained."""
@@ -67,8 +73,13 @@ class Regions:
         """What a person should know of weights that stay as they are."""
         if not self.frozen:
             return []
-        count = sum(self.weights[name].numel() for name in self.frozen)
+        weights = self.weights
+        count = sum(weights[name].numel() for name in self.frozen)
         return [Problem(f"{count:,} numbers of the trained parts stay as they are, by block")]
+
+
+def _weights(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    return {f"{p}.{n}": w for p, module in parts.items() for n, w in module.named_parameters()}
 
 
 def block_rates(text: str | None) -> tuple[float, ...]:
