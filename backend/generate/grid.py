@@ -181,7 +181,10 @@ def planned(
         raise InputError(
             f"the grid has {cells} cells, more than {MAX_CELLS}", next="Take values away.", key="axes"
         )
-    kind = _file_kind(next((axis.values for axis in axes if axis.key == "file"), ()))
+    files = next((axis.values for axis in axes if axis.key == "file"), ())
+    kind = _file_kind(files)
+    # A file on the axis is not also to act from the stack in every cell.
+    request = replace(request, loras=tuple(lora for lora in request.loras if lora.path not in files))
     if "strength" in keys and kind != "lora" and not request.loras:
         raise InputError(
             "a strength needs a LoRA",

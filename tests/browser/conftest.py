@@ -43,7 +43,7 @@ class Server:
             [sys.executable, "app.py", "--port", str(self.port), "--no-browser"],
             cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             assert self.process.poll() is None, (self.home / "server.log").read_text(encoding="utf-8")
             try:

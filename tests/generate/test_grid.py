@@ -47,6 +47,13 @@ def test_every_cell_is_drawn_with_the_values_of_its_place(loras):
     assert len(set(found.places)) == 8
 
 
+def test_a_file_on_the_axis_does_not_act_from_the_stack_too(loras):
+    stack = (LoraUse(loras[1], 1.0), LoraUse("style.safetensors", 0.5))
+    found = planned("m", Request(loras=stack), (Axis("file", tuple(loras)),))
+    assert found.cell((0,))[1].loras == (LoraUse(loras[0]), stack[1])
+    assert found.cell((1,))[1].loras == (LoraUse(loras[1]), stack[1])
+
+
 def test_base_models_on_an_axis_take_the_models_place(loras, tmp_path):
     base = str(tmp_path / "base.safetensors")
     found = planned("other.safetensors", Request(loras=(LoraUse("l"),)), (Axis("file", (base,)),))

@@ -273,7 +273,7 @@ def test_jobs_wait_their_turn_and_can_be_taken_away(context, desk, calls):
     for prompt in ("first", "second", "third"):
         reply = calls.draw({"values": values(context, prompt=prompt)})
     assert [job["title"] for job in reply["waiting"]] == ["second", "third"] and reply["now"]["busy"]
-    reply = calls.cancel({"job": reply["waiting"][0]["id"]})
+    reply = calls.cancel({"job": reply["now"]["job"], "waiting": reply["waiting"][0]["id"]})
     assert [job["title"] for job in reply["waiting"]] == ["third"]
     going.set()
     finished(desk.studio)

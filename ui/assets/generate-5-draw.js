@@ -104,9 +104,12 @@ function drawMemory() {
 
 function drawQueue(waiting) {
   const box = $("#ge-queue");
+  const told = waiting.map((job) => job.id).join();
+  if (box.dataset.told === told) return; // a button that is drawn anew while it is pressed is not pressed
+  box.dataset.told = told;
   box.hidden = !waiting.length;
   box.replaceChildren(...waiting.map((job) => {
-    const away = button("at-quiet", text("cancel"), async () => take(await tell("cancel", { job: job.id, ...seen() })));
+    const away = button("at-quiet", text("cancel"), async () => take(await tell("cancel", { waiting: job.id, ...seen() })));
     return node("li", "", node("span", "", text("queued", { title: job.title, count: count(job.total) })), away);
   }));
 }

@@ -132,7 +132,7 @@ class DrawCalls:
 
     def cancel(self, data: dict[str, Any]) -> dict[str, Any]:
         """Take something out of the queue."""
-        self.desk.studio.cancel(str(data.get("job")))
+        self.desk.studio.cancel(str(data.get("waiting")))
         return self.look(data)
 
     def release(self, data: dict[str, Any]) -> dict[str, Any]:
