@@ -63,7 +63,6 @@ def build(context: Context, safe_tools: bool = False) -> None:
             _endpoint(call),
             api_name=name,
             api_description=call.__doc__,
-            queue=False,
             api_visibility="public" if public else "undocumented",
         )
 

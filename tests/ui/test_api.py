@@ -50,7 +50,7 @@ def test_a_program_gets_what_the_page_gets(client: Any, context: Context):
     assert {problem["key"] for problem in refused["problems"]} >= {"pretrained_model_name_or_path"}
     assert list(context.runs.iterdir()) == []
     imported = client.predict(
-        data={"text": '{"LoRA_type": "Standard", "epoch": 2}'}, api_name="/train_import_settings"
+        {"text": '{"LoRA_type": "Standard", "epoch": 2}'}, api_name="/train_import_settings"
     )
     assert imported["values"] == {"max_train_epochs": 2}
     assert client.predict({}, api_name="/train_browse")["path"] == str(context.home)

@@ -22,6 +22,7 @@ from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import t, texts
 from ui.offers import offered
+from ui.resuming import other_pictures
 from ui.run_card import card, picture
 
 _SHOWN = 500
@@ -58,8 +59,12 @@ class RunsPage:
         return {"tags": list(kept.tags), "note": kept.note}
 
     def resume(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Go on with a run."""
+        """Go on with a run; with other pictures than it was stopped with, only the Train page does."""
         run = self._run(data)
+        changed = other_pictures(run)
+        if changed:
+            what = t("train.other_title", **changed.as_dict())
+            raise InputError(what, next=t("runs.resume_there"))
         process.start(run, resume=True)
         return {"run": run.id}
 
