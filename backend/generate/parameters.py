@@ -22,8 +22,8 @@ _UPSCALERS = {"latent": "Latent", "image": "Lanczos"}
 _STATED = {
     "width": "Original width",
     "height": "Original height",
-    "width_negative": "Original width (negative)",
-    "height_negative": "Original height (negative)",
+    "width_negative": "Negative original width",
+    "height_negative": "Negative original height",
     "top": "Crop top",
     "left": "Crop left",
 }

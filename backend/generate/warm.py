@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from backend import families
+from backend.errors import InputError
 from backend.families.base import DiffusionModel
 from backend.families.options import LoadOptions
 from backend.generate.attachments import Attachments, FileKey
@@ -38,11 +39,12 @@ class Warm:
         return self._base[0].path if self._base else None
 
     def use(
-        self, base: Path, say: Say, encoders: Mapping[str, Path] | None = None
+        self, base: Path, say: Say, encoders: Mapping[str, Path] | None = None, vae: str = ""
     ) -> tuple[DiffusionModel, Attachments]:
         """The model of ``base``, and what puts networks to it.
 
-        ``encoders``: files of text encoders that are not in it, by their names in ``LoadOptions``.
+        ``encoders``: files of text encoders that are not in it, by their names in ``LoadOptions``;
+        ``vae``: the file whose VAE it takes when it comes without one.
 
         Raises InputError when a file is missing, damaged or for another family. When it is missing,
         whatever was loaded before stays.
@@ -54,12 +56,20 @@ class Warm:
             self.unload()
             say(what="model", path=base.name)
             own = LoadOptions(encoders.get("clip_l"), encoders.get("clip_g"), encoders.get("t5xxl"))
-            self.model = families.load(base, dtype=self._dtype(), device=self.device, options=own)
+            self.model = self._load(base, own, vae)
             self.attachments = Attachments(self.model, say)
             self._base = wanted
             for note in self.model.notes:
                 say(note=note)
         return self.model, self.attachments
+
+    def _load(self, base: Path, own: LoadOptions, vae: str) -> DiffusionModel:
+        try:
+            return families.load(base, dtype=self._dtype(), device=self.device, options=own)
+        except InputError as error:
+            if not vae or all(problem.key != "vae" for problem in error.problems):
+                raise
+        return families.load(base, dtype=self._dtype(), device=self.device, options=own, vae=vae)
 
     def unload(self) -> None:
         """Forget everything and give the memory back."""

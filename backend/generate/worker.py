@@ -206,7 +206,7 @@ class Worker:
         from backend.generate import engine
 
         assert self._warm is not None
-        model, attachments = self._warm.use(order.model, self._say, order.encoders)
+        model, attachments = self._warm.use(order.model, self._say, order.encoders, order.request.vae)
         requests = engine.resolve(model, order.request)
         self._say_notes(id_, requests)
         batch, done = order.request.batch, 0

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from backend import families, keyed, networks
 from backend.demo.tiny import build_tiny_sd15, build_tiny_sdxl
@@ -16,6 +17,7 @@ from backend.errors import InputError
 from backend.generate import engine, sampling
 from backend.generate.attachments import Attachments
 from backend.generate.request import Guide, LoraUse, Request
+from backend.generate.warm import Warm
 from backend.networks import lllite
 from backend.weights.safefile import write_safetensors
 from tests.networks.kinds import KINDS
@@ -185,6 +187,22 @@ def test_another_vae_decodes_and_the_own_comes_back(model, attached, tmp_path):
     other = picture(Request(**ASKED, vae=str(tmp_path / "other.safetensors")))
     assert np.abs(own - other).mean() > 5
     assert np.array_equal(picture(request), own)
+
+
+def test_a_model_that_comes_without_a_vae_takes_the_one_that_is_named(tiny_sd15, tmp_path):
+    weights = {
+        name: each for name, each in load_file(tiny_sd15).items() if not name.startswith("first_stage")
+    }
+    with safe_open(tiny_sd15, "pt") as file:
+        save_file(weights, tmp_path / "bare.safetensors", file.metadata())
+    made, said = Warm(torch.device("cpu")), []
+    with pytest.raises(InputError, match="VAE"):
+        made.use(tmp_path / "bare.safetensors", lambda **facts: said.append(facts))
+    model, attached = made.use(
+        tmp_path / "bare.safetensors", lambda **facts: said.append(facts), vae=str(tiny_sd15)
+    )
+    (drawn,) = engine.draw(model, [Request(**ASKED, vae=str(tiny_sd15))], attachments=attached)
+    assert drawn.image.size == (64, 64)
 
 
 def test_a_vae_of_another_kind_of_model_is_refused(model, attached, tmp_path):

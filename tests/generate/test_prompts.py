@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -8,8 +9,14 @@ from PIL import Image
 from backend.errors import InputError
 from backend.generate import pictures
 from backend.generate.parameters import parameters_text, read_parameters
-from backend.generate.prompts import parse_line, parse_lines, read_prompt_file
-from backend.generate.request import Guide, LoraUse, Request
+from backend.generate.prompts import (
+    network_tag,
+    parse_line,
+    parse_lines,
+    read_prompt_file,
+    with_networks,
+)
+from backend.generate.request import Guide, Hires, LoraUse, Request, StatedSizes
 
 
 def test_all_options_of_a_line():
@@ -184,6 +191,54 @@ def test_parameters_come_back_as_written(request_):
     got = read_parameters(parameters_text(request_, "base", (LoraUse("a b", 0.5), LoraUse("c"))))
     assert got.request == request_
     assert (got.model, got.loras, dict(got.others)) == ("base", (LoraUse("a b", 0.5), LoraUse("c")), {})
+
+
+def test_all_that_decides_a_picture_comes_back():
+    asked = Request(
+        "x", "", 64, 96, 7, 5, 4, "lcm", max_token_length=0, emb_normalize_mode="abs", negative_scale=1.5,
+        hires=Hires(1.5, "image", 9, 0.4, 96, 144), vae_tile=512, variation_seed=3, variation_strength=0.25,
+        stated=StatedSizes(1, 2, 3, 4, 5, 6), zero_terminal_snr=True, strength=0.35, image="/home/me/in.png",
+        mask="/home/me/mask.png", vae="/home/me/good.vae.pt", loras=(LoraUse("/home/me/a.safetensors", 1, 0.5),),
+        guides=(Guide("/home/me/lines.safetensors", "/home/me/g.png", 0.8, 0.5),),
+    )  # fmt: skip
+    text = parameters_text(asked, "base")
+    got = read_parameters(text)
+    assert "/home/me" not in text
+    files = {"image": "", "mask": "", "vae": "", "loras": (), "guides": ()}
+    assert got.request == replace(asked, **files)
+    assert (got.loras, got.vae) == ((LoraUse("a", 1.0, 0.5),), "good.vae.pt")
+    assert got.others["Init image"] == "in.png" and "picture g.png" in got.others["Guide 0"]
+
+
+def test_hires_of_another_program_has_the_pictures_strength():
+    got = read_parameters(
+        "x\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, "
+        "Denoising strength: 0.55, Hires upscale: 2, Hires steps: 10, Hires upscaler: Latent (nearest)"
+    ).request
+    assert (got.sampler, got.hires) == ("dpmsolver++_karras", Hires(2.0, "latent", 10, 0.55))
+
+
+@pytest.mark.parametrize(
+    ("tag", "use"),
+    [
+        ("<lora:style>", LoraUse("style")),
+        ("<lora:style:0.8>", LoraUse("style", 0.8)),
+        ("<LORA:a b:-0.5>", LoraUse("a b", -0.5)),
+        ("<lora:style:0.2:0.9>", LoraUse("style", 0.9, 0.2)),
+        ("<lyco:style:unet=0.7:te=0.1>", LoraUse("style", 0.7, 0.1)),
+    ],
+)
+def test_networks_are_named_in_a_prompt(tag, use):
+    found = with_networks(Request(f"a cat {tag}, sitting"))
+    assert (found.prompt, found.loras, found.notes) == ("a cat, sitting", (use,), ())
+    assert with_networks(found) == found
+    again = with_networks(Request(network_tag(use)))
+    assert again.loras == (use,)
+
+
+def test_a_strength_that_cannot_be_read_is_noted():
+    found = with_networks(Request("x <lora:a:much>"))
+    assert found.loras == (LoraUse("a", 1.0),) and "'much'" in found.notes[0]
 
 
 def test_parameters_of_another_program():
