@@ -38,7 +38,7 @@ def client(context: Context) -> Iterator[Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     blocks.launch(server_port=port, prevent_thread_lock=True, quiet=True, ssr_mode=False)
-    yield Client(f"http://127.0.0.1:{port}", verbose=False)
+    yield Client(f"http://127.0.0.1:{port}", verbose=False, download_files=False)
     blocks.close()
 
 
