@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import gradio as gr
+from gradio.routes import App
 from starlette.middleware import Middleware
 
 from ui import offers
@@ -112,13 +114,29 @@ def _in_other_words(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[
 
 def build(context: Context) -> Pages:
     """All pages, in all languages. Nothing runs yet: see :func:`launch_options`."""
-    with speaking(DEFAULT):
-        pages = _draw(context)
-    for name in NAMES:
-        if name != DEFAULT:
-            with speaking(name):
-                pages.also_in(name, _draw(context))
+    with _no_servers():
+        with speaking(DEFAULT):
+            pages = _draw(context)
+        for name in NAMES:
+            if name != DEFAULT:
+                with speaking(name):
+                    pages.also_in(name, _draw(context))
     return pages
+
+
+@contextmanager
+def _no_servers() -> Generator[None]:
+    """Pages are drawn without a server.
+
+    Gradio makes one whenever a page is done, and another one when it is launched, which is the only
+    one that answers: the rest take most of the time that drawing takes.
+    """
+    made = App.create_app
+    App.create_app = staticmethod(lambda *_, **__: None)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(made)
 
 
 def _draw(context: Context) -> Pages:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser.conftest import Server, watch
 from ui.i18n import catalogue
+from ui.i18n.language import COOKIE
 from ui.i18n.options import option_texts
 
 pytestmark = pytest.mark.browser
@@ -61,9 +62,10 @@ def test_nothing_is_wider_than_a_narrow_page(window: Any):
         assert len(set(heights)) == 1, "names of pages are not broken into lines"
 
 
-def test_problems_and_search_are_in_the_language_chosen(window: Any):
+def test_problems_and_search_are_in_the_language_chosen(window: Any, server: Server):
+    window.context.add_cookies([{"name": COOKIE, "value": "zh", "url": server.url}])
     open_page(window, "/")
-    window.get_by_text("没有选择底模").wait_for()
+    window.get_by_text("没有选择底模").first.wait_for()
     label = option_texts("zh")["option.noise_offset.label"]
     for words in (label, "noise offset", "NOISE_OFFSET", "ｎｏｉｓｅ offset"):
         window.locator("#form-search").fill(words)
