@@ -58,7 +58,7 @@ def test_own_presets_are_renamed_deleted_and_brought_back(page: Any, server: Ser
     assert [path.name for path in own.glob("*.toml")] == ["dogs.toml"]
     assert page.input_value("#preset-choice") == "own/dogs"
     menu(page, "#btn-delete-preset")
-    page.wait_for_function("document.querySelector('.at-toast').innerText.includes('trash')")
+    page.wait_for_function("document.querySelector('.at-toast').textContent.includes('trash')")
     assert not list(own.glob("*.toml"))
     page.click(".at-toast button")
     page.wait_for_function(
