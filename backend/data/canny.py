@@ -38,7 +38,8 @@ def outlines(pixels: Array, low: int = 100, high: int = 200) -> Array:
     import numpy as np
 
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    return np.repeat(cv2.Canny(grey, low, high)[..., None], 3, axis=2)
+    edges = np.asarray(cv2.Canny(grey, low, high), dtype=np.uint8)
+    return np.repeat(edges[..., None], 3, axis=2)
 
 
 def outline_folder(
