@@ -33,16 +33,24 @@ def test_what_bfloat16_holds_stays_as_it_is() -> None:
     assert torch.equal(found[:-1], values[:-1]) and bool(found[-1].isnan())
 
 
-def trained(name: str, seed: int | None, steps: int = 200, rate: float = 2e-4) -> list[Tensor]:
-    """Two weights drawn to 1.1 from 1, with rounding by chance unless ``seed`` is None."""
+def trained(
+    name: str, seed: int | None, steps: int = 200, rate: float = 2e-4, inside: bool = False
+) -> list[Tensor]:
+    """Two weights drawn to 1.1 from 1, with rounding by chance unless ``seed`` is None.
+
+    ``inside``: each steps within the backward pass, as with ``fused_backward_pass``.
+    """
     weights = [nn.Parameter(torch.ones(40, 10, dtype=torch.bfloat16)) for _ in range(2)]
     arguments = {"relative_step": False, "scale_parameter": False} if name == "AdaFactor" else {}
     made = optimizers.make(name, [{"params": weights, "lr": rate, "name": "unet"}], rate, arguments)
     kept = None if seed is None else rounded(made, seed, name)
+    fused = FusedBackward(made) if inside else None
     for step in range(steps):
         if kept is not None:
             kept.at(step)
         sum(((weight - 1.1) ** 2).sum() for weight in weights).backward()
+        if fused is not None:
+            fused.norm()
         made.step()
         made.zero_grad()
     return [weight.detach() for weight in weights]
@@ -77,19 +85,29 @@ def test_the_memory_is_in_full_precision_and_the_weights_are_not() -> None:
     assert weight.dtype == torch.bfloat16 and made.state[weight]["exp_avg_sq"].dtype == torch.float32
 
 
-def test_it_goes_with_steps_inside_the_backward_pass() -> None:
-    weights = [nn.Parameter(torch.ones(4, dtype=torch.bfloat16)) for _ in range(3)]
-    made = optimizers.make("AdamW", [{"params": weights, "lr": 1e-2, "name": "unet"}], 1e-2, {})
+@pytest.mark.parametrize("name", ["AdaFactor", "AdamW"])
+def test_steps_inside_the_backward_pass_are_rounded_as_those_after_it(name: str) -> None:
+    lost, found = trained(name, None, inside=True), trained(name, 5, inside=True)
+    assert all(torch.equal(weight, torch.ones_like(weight)) for weight in lost)
+    assert all(weight.dtype == torch.bfloat16 for weight in found)
+    assert all(torch.equal(one, other) for one, other in zip(found, trained(name, 5), strict=True))
+
+
+def test_weights_that_step_together_inside_the_backward_pass_are_rounded() -> None:
+    weights = [nn.Parameter(torch.ones(500, dtype=torch.bfloat16)) for _ in range(3)]
+    made = optimizers.make("AdamW", [{"params": weights, "lr": 2e-4, "name": "unet"}], 2e-4, {})
     kept = rounded(made, 1, "AdamW")
     assert kept is not None
     fused = FusedBackward(made, bundles=[weights[:2], weights[2:]])
-    for step in range(3):
+    for step in range(50):
         kept.at(step)
         sum((weight**2).sum() for weight in weights).backward()
         fused.norm()
         made.step()
         made.zero_grad()
-    assert all(weight.dtype == torch.bfloat16 and bool((weight < 1).all()) for weight in weights)
+    for weight in weights:
+        assert weight.dtype == torch.bfloat16
+        assert float(weight.float().mean()) == pytest.approx(0.99, abs=0.004)
 
 
 def test_full_precision_and_averaging_optimizers_are_left_alone() -> None:

@@ -180,8 +180,16 @@ def test_each_gradient_is_clipped_alone() -> None:
             "optimizer_args": ["relative_step=False"],
         },
         {"mixed_precision": "bf16", "fp8_base": True},
+        {
+            "mixed_precision": "bf16",
+            "full_bf16": True,
+            "fp8_base": True,
+            "optimizer_type": "AdaFactor",
+            "fused_backward_pass": True,
+            "optimizer_args": ["relative_step=False"],
+        },
     ],
-    ids=["full_bf16", "fused", "fp8"],
+    ids=["full_bf16", "fused", "fp8", "all"],
 )
 def test_a_run_with_a_switch_is_near_the_plain_one(options: dict[str, Any], tmp_path: Path) -> None:
     plain = {key: value for key, value in options.items() if key in ("optimizer_type", "optimizer_args")}
@@ -194,6 +202,8 @@ def test_a_run_with_a_switch_is_near_the_plain_one(options: dict[str, Any], tmp_
         train(session, position)
         losses.append([record["loss"] for record in events.of("step")])
         parameters = list(session.method.trainable.parameters())
+        assert (session.rounding is None) == (not chosen.get("full_bf16"))
+        assert (session.fused is None) == (not chosen.get("fused_backward_pass"))
     AcceleratorState._reset_state(reset_partial_state=True)
     assert losses[1] == pytest.approx(losses[0], rel=0.1) and len(losses[0]) == 6
     wanted = torch.bfloat16 if options.get("full_bf16") else torch.float32
