@@ -160,7 +160,7 @@ def _contents(model: DiffusionModel, kept: Collection[str]) -> Contents:
     from backend.weights.folder_sd3 import contents
 
     assert isinstance(model, StableDiffusion3), f"no diffusers folder is known of {model.family}"
-    return contents(model)
+    return contents(model, kept)
 
 
 def _of_latent(model: LatentDiffusion, kept: Collection[str]) -> Contents:

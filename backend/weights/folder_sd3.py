@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -34,31 +34,36 @@ _SAMPLE = 128
 _T5_LENGTH = 512
 
 
-def contents(model: StableDiffusion3) -> Contents:
-    """Parts, configurations, schedule and tokenizers; without T5 where the model has none."""
-    parts = {"transformer": Component(transformer_config(model.transformer.shape), transformer_state(model))}
-    for key, folder in ((CLIP_L, "text_encoder"), (CLIP_G, "text_encoder_2")):
-        encoder = model.clip(key)
-        parts[folder] = Component(_clip_config(encoder.shape), encoder.state_dict(), text=True)
+def contents(model: StableDiffusion3, kept: Collection[str] = ()) -> Contents:
+    """Parts, configurations, schedule and tokenizers; without T5 where the model has none.
+
+    Args:
+        kept: parts whose numbers are the source's own, as for ``DiffusionModel.entries``.
+    """
+    state, shape = model.state(kept), model.transformer.shape
+    denoiser = transformer_state(state["transformer"], shape.depth)
+    parts = {"transformer": Component(transformer_config(shape), denoiser)}
+    for key, part, folder in ((CLIP_L, "clip_l", "text_encoder"), (CLIP_G, "clip_g", "text_encoder_2")):
+        parts[folder] = Component(_clip_config(model.clip(key).shape), state[part], text=True)
     tokenizers: dict[str, Callable[[Path], None]] = {
         "tokenizer": partial(write_clip_tokenizer, padding=tokens.END),
         "tokenizer_2": partial(write_clip_tokenizer, padding="!"),
     }
     if T5 in model.text_encoders:
         encoder = cast(T5Encoder, model.text_encoders[T5])
-        parts["text_encoder_3"] = Component(t5_config(encoder.shape), encoder.state_dict(), text=True)
+        parts["text_encoder_3"] = Component(t5_config(encoder.shape), state["t5xxl"], text=True)
         tokenizers["tokenizer_3"] = _write_t5_tokenizer
-    shape = model.autoencoder.shape
-    config = vae_config(shape, model.family) | {"shift_factor": shape.shift_factor, "sample_size": 1024}
-    parts["vae"] = Component(config, model.autoencoder.state_dict())
+    vae = model.autoencoder.shape
+    config = vae_config(vae, model.family) | {"shift_factor": vae.shift_factor, "sample_size": 1024}
+    parts["vae"] = Component(config, state["vae"])
     return Contents(parts, _scheduler(), tokenizers, _index(T5 in model.text_encoders))
 
 
-def transformer_state(model: StableDiffusion3) -> dict[str, Tensor]:
-    """The transformer's tensors by diffusers' names: queries, keys and values apart."""
+def transformer_state(state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """A transformer's tensors by diffusers' names, queries, keys and values apart; ``depth``: its blocks."""
     found: dict[str, Tensor] = {}
-    for name, tensor in model.transformer.state_dict().items():
-        other = keys.twin(name, model.transformer.shape.depth)
+    for name, tensor in state.items():
+        other = keys.twin(name, depth)
         whole = torch.cat(tensor.chunk(2)[::-1]) if other.swapped else tensor
         found |= dict(zip(other.names, whole.chunk(len(other.names)), strict=True))
     return found

@@ -266,11 +266,30 @@ def test_weights_that_ran_away_are_not_saved(tiny_sd15: Path, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_refused_before_anything_is_trained_where_it_cannot_be_written(tmp_path: Path) -> None:
-    path = tmp_path / "sd3.safetensors"
-    sd3_kit.build(path, sd3_kit.MEDIUM)
-    with pytest.raises(InputError, match="diffusers folder"):
-        made(path, settings_of("finetune", save_model_as="diffusers"))
+@pytest.mark.parametrize("kind", ["diffusers", "diffusers_safetensors"])
+@pytest.mark.parametrize("learns", ["unet", "te"])
+def test_sd3_is_written_as_a_folder_too(tmp_path: Path, kind: str, learns: str) -> None:
+    """With what was trained, and the rest as it was, though it is in half the precision meanwhile."""
+    path, out = tmp_path / "sd3.safetensors", tmp_path / "r"
+    sd3_kit.build(path, sd3_kit.MEDIUM35, dtype=torch.float32)
+    rates = {"unet": {}, "te": {"learning_rate": 0, "text_encoder_lr": 1e-3, "train_text_encoder": True}}
+    settings = settings_of("finetune", save_model_as=kind, mixed_precision="bf16", **rates[learns])
+    method, model = made(path, settings)
+    shift(method)
+    for _ in range(2):  # also in place of an older one
+        method.save(out, FACTS)
+    found, fault = identify(out), result_fault(out)
+    assert (found.kind, found.family, fault) == ("base", "sd3", None)
+    base, again = families.load(path), families.load(out)
+    trained = {
+        name for name, part in model.parts().items() if any(w.requires_grad for w in part.parameters())
+    }
+    assert trained == ({"unet"} if learns == "unet" else {"te1", "te2"})  # T5 has to be asked for
+    for name, part in again.parts().items():
+        state = (model if name in trained else base).parts()[name].state_dict()
+        assert all(torch.equal(tensor, state[key]) for key, tensor in part.state_dict().items()), name
+    vae = base.vae.state_dict()
+    assert all(torch.equal(tensor, vae[key]) for key, tensor in again.vae.state_dict().items())
 
 
 # ---- runs -----------------------------------------------------------------------------------------

@@ -271,24 +271,42 @@ class StableDiffusion3(DiffusionModel):
         write_tensors(path, self.entries(dtype), {**self.file_metadata(), **(metadata or {})})
 
     def entries(self, dtype: torch.dtype | None, kept: Collection[str] = ()) -> list[Entry]:
-        entries = list(self._entries(dtype, {_PARTS.get(key, key) for key in kept}))
+        entries = list(self._entries(dtype, kept))
         return entries + [_extra(name, place, dtype) for name, place in self._weights.extras.items()]
 
     def _entries(self, dtype: torch.dtype | None, kept: Collection[str]) -> Iterator[Entry]:
-        parts = {_PARTS[key]: encoder for key, encoder in self.text_encoders.items()}
-        for part, module in {"transformer": self.denoiser, **parts, "vae": self.vae}.items():
-            state = module.state_dict()
+        for part, state in self.state(kept).items():
             renamed = parts_names.vae_to_original(list(state)) if part == "vae" else {n: n for n in state}
             places = self._weights.part(part)
             for name, tensor in state.items():
                 place = places.get(name)
                 if isinstance(place, Eye) and torch.equal(tensor.cpu(), place.read(tensor.dtype)):
                     continue  # the source leaves it out, and nothing has changed it
-                if part in kept and place is not None:
-                    tensor = place.read().reshape(tensor.shape)
                 shape = original_shape(f"{part}.{name}", tuple(tensor.shape))
                 make = partial(tensor.reshape, shape)
                 yield Entry(PREFIXES[part] + renamed[name], shape, dtype or tensor.dtype, make)
+
+    def state(self, kept: Collection[str] = ()) -> dict[str, dict[str, Tensor]]:
+        """All weights by part (``transformer``, ``clip_l``, ``clip_g``, ``t5xxl``, ``vae``) and name.
+
+        Those of ``kept`` parts (``unet``, ``vae``, keys of text encoders) are the source's own.
+        """
+        names = {"unet": "transformer", "vae": "vae", **_PARTS}
+        texts = {_PARTS[key]: encoder for key, encoder in self.text_encoders.items()}
+        source = {names[key] for key in kept}
+        return {
+            part: self._own(part, module.state_dict()) if part in source else module.state_dict()
+            for part, module in {"transformer": self.denoiser, **texts, "vae": self.vae}.items()
+        }
+
+    def _own(self, part: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A part's weights as the source has them; where it has none, those of ``state``."""
+        places = self._weights.part(part)
+        return {
+            name: tensor if isinstance(place, Eye | None) else place.read().reshape(tensor.shape)
+            for name, tensor in state.items()
+            for place in (places.get(name),)
+        }
 
     def file_metadata(self) -> dict[str, str]:
         kept = {key: value for key, value in self.source.metadata.items() if key != "modelspec.hash_sha256"}

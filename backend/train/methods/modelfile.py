@@ -10,9 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from backend.errors import InputError
 from backend.families.base import DiffusionModel
-from backend.families.parts.latent import LatentDiffusion
 from backend.families.store import Entry
 from backend.settings import Settings
 from backend.train.checkpoints import replace_folder
@@ -34,14 +32,6 @@ class ModelFileWriter:
     model: DiffusionModel
     kept: frozenset[str]
     """Parts that were not trained: they are written as their source has them."""
-
-    def __post_init__(self) -> None:
-        if self._as_folder and not isinstance(self.model, LatentDiffusion):
-            raise InputError(
-                "this kind of model is not written as a diffusers folder",
-                next="set save_model_as to safetensors; tools/convert_diffusers20_original_sd.py tells more",
-                key="save_model_as",
-            )
 
     @property
     def _as_folder(self) -> bool:
@@ -72,7 +62,6 @@ class ModelFileWriter:
         write_planned(path, planned, {**self.model.file_metadata(), **metadata}, counts=counts)
 
     def _write_folder(self, path: Path) -> None:
-        assert isinstance(self.model, LatentDiffusion), "looked at when the writer was made"
         new = path.with_name(f".{path.name}.new")
         write_folder(
             self.model,
