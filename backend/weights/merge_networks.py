@@ -2,13 +2,16 @@
 
 Low-rank pairs are put side by side: ``[s1 up1, s2 up2] @ [down1; down2]`` is the sum of the products,
 exactly, whatever the ranks are. Ranks add. With ``new_rank`` the sum is brought to a lower rank by SVD.
-A ratio of 0.5 contributes half of a file's change.
+A ratio of 0.5 contributes half of a file's change. An exact sum is made while it is written, a few tensors
+at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from backend import keyed
 from backend.errors import InputError
+from backend.networks.delta import Factors
 from backend.weights import metadata as meta
 from backend.weights.blockweights import read_lbws, weight_of
 from backend.weights.networkfile import (
@@ -33,7 +37,8 @@ from backend.weights.networkfile import (
 from backend.weights.output import in_parallel, pair_tensors, write_network
 from backend.weights.precision import device_named, dtype_named, rounded
 from backend.weights.report import Part, Report, check_output
-from backend.weights.streaming import Progress, silent
+from backend.weights.safefile import Shaped
+from backend.weights.streaming import Planned, Progress, silent, write_planned
 from backend.weights.svd import clamped, of_matrix, of_product, product_error
 
 CLAMP = 0.99
@@ -83,6 +88,38 @@ def run(job: MergeNetworks, progress: Progress = silent) -> Report:
     family = require_same_family(files)
     shares = _shares(job, files, family)
     report = Report("merge_lora" if job.new_rank is None else "svd_merge_lora", output)
+    (_write_exact if job.new_rank is None else _write_reduced)(job, files, shares, report, progress)
+    report.notes += [f"{file.path.name}: {file.kind}, {len(file.modules)} modules" for file in files]
+    return report
+
+
+def _write_exact(
+    job: MergeNetworks,
+    files: Sequence[NetworkFile],
+    shares: Mapping[str, list[_Share]],
+    report: Report,
+    progress: Progress,
+) -> None:
+    planned: list[Planned] = []
+    for name, own in shares.items():
+        part, tensors = _planned(name, own, job)
+        report.kept.append(part)
+        planned += tensors
+    metadata = _metadata(job, files, {item.name: item for item in planned})
+
+    def told(_: str, done: int, total: int) -> None:
+        progress("merging", done, total)
+
+    write_planned(report.output, planned, metadata, told, hashed=True)
+
+
+def _write_reduced(
+    job: MergeNetworks,
+    files: Sequence[NetworkFile],
+    shares: Mapping[str, list[_Share]],
+    report: Report,
+    progress: Progress,
+) -> None:
     device, merging = device_named(job.device), dtype_named(job.precision)
     tensors: dict[str, Tensor] = {}
 
@@ -92,10 +129,8 @@ def run(job: MergeNetworks, progress: Progress = silent) -> Report:
     for merged in in_parallel("merging", work, shares.items(), progress):
         tensors |= merged.tensors
         report.kept.append(merged.part)
-    metadata = _metadata(job, files, family, tensors)
-    write_network(output, tensors, metadata, dtype_named(job.save_precision) or merging)
-    report.notes += [f"{file.path.name}: {file.kind}, {len(file.modules)} modules" for file in files]
-    return report
+    metadata = _metadata(job, files, tensors)
+    write_network(report.output, tensors, metadata, dtype_named(job.save_precision) or merging)
 
 
 def _check(job: MergeNetworks) -> None:
@@ -139,6 +174,38 @@ def _require_summable(file: NetworkFile, name: str, parts: Parts, by_svd: bool) 
     )
 
 
+def _are_linear(name: str, shares: Sequence[_Share]) -> bool:
+    """Whether what is added to a module stands in the files as it is."""
+    linear = [share for share in shares if share.parts.keys() <= LINEAR]
+    if linear and len(linear) != len(shares):
+        raise InputError(
+            f"{name} is a pair in {next(s.file.path.name for s in shares if s not in linear)} and a whole "
+            f"difference in {linear[0].file.path.name}; their sum is neither"
+        )
+    return bool(linear)
+
+
+def _planned(name: str, shares: Sequence[_Share], job: MergeNetworks) -> tuple[Part, list[Planned]]:
+    """What a module of an exact sum is made of, when its turn comes."""
+    merging = dtype_named(job.precision)
+    saving = dtype_named(job.save_precision) or merging or torch.float32
+    if _are_linear(name, shares):
+        sums = _sums(name, shares)
+        return Part(name, None, 0.0), [_whole(key, shape, saving, make) for key, shape, make in sums]
+    out, *rest = _shape(name, shares)
+    stack = _Stack.of(name, shares, device_named(job.device), merging, job.shuffle)
+    down, up = (stack.rank, *rest), (out, stack.rank, *[1] * len(rest[1:]))
+    return Part(name, stack.rank, 0.0), [
+        _whole(f"lora_{name}.lora_down.weight", down, saving, lambda: stack.down().reshape(down).cpu()),
+        _whole(f"lora_{name}.lora_up.weight", up, saving, lambda: stack.up().reshape(up).cpu()),
+        _whole(f"lora_{name}.alpha", (), saving, lambda: torch.tensor(float(stack.rank))),
+    ]
+
+
+def _whole(key: str, shape: Sequence[int], dtype: torch.dtype, make: Callable[[], Tensor]) -> Planned:
+    return Planned(key, tuple(shape), dtype, lambda _: make(), by_rows=False)
+
+
 @dataclass(frozen=True)
 class _Merged:
     tensors: dict[str, Tensor]
@@ -149,25 +216,13 @@ class _Merged:
 def _merged(
     name: str, shares: Sequence[_Share], job: MergeNetworks, device: torch.device, merging: torch.dtype | None
 ) -> _Merged:
-    linear = [share for share in shares if share.parts.keys() <= LINEAR]
-    if linear and len(linear) != len(shares):
-        raise InputError(
-            f"{name} is a pair in {next(s.file.path.name for s in shares if s not in linear)} and a whole "
-            f"difference in {linear[0].file.path.name}; their sum is neither"
-        )
-    if linear:
-        return _summed(name, linear)
+    if _are_linear(name, shares):
+        return _Merged({key: make() for key, _, make in _sums(name, shares)}, Part(name, None, 0.0))
     shape = _shape(name, shares)
     if not all(is_pair(share.parts) for share in shares):
         return _approximated(name, shares, shape, job, device)
-    up, down = _stacked(shares, shape, device, merging)
-    if job.new_rank is None:
-        if job.shuffle:
-            order = torch.randperm(up.shape[1], generator=keyed.generator(0, "shuffle", name))
-            up, down = up[:, order], down[order]
-        tensors = pair_tensors(name, up, down, up.shape[1], shape)
-        return _Merged(tensors, Part(name, up.shape[1], 0.0))
-    return _reduced(name, up, down, shape, job)
+    stack = _Stack.of(name, shares, device, merging)
+    return _reduced(name, stack.up(), stack.down(), shape, job)
 
 
 def _shape(name: str, shares: Sequence[_Share]) -> tuple[int, ...]:
@@ -223,34 +278,70 @@ def _kronecker_shape(parts: Parts) -> tuple[int, ...]:
     return (small[0] * large[0], small[1] * large[1], *large[2:])
 
 
-def _summed(name: str, shares: Sequence[_Share]) -> _Merged:
-    """Whole differences and norm weights: the weighted sum."""
-    total: dict[str, Tensor] = {}
-    for share in shares:
-        for part, tensor in share.parts.items():
-            key, value = f"lora_{name}.{part}", tensor.float() * share.ratio
-            total[key] = total[key] + value if key in total else value
-    return _Merged(total, Part(name, None, 0.0))
+def _sums(name: str, shares: Sequence[_Share]) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Tensor]]]:
+    """Whole differences and norm weights: name, shape, and what makes the weighted sum."""
+    for part in sorted({part for share in shares for part in share.parts}):
+        own = [(share.parts[part], share) for share in shares if part in share.parts]
+        first, share = own[0]
+        other = next((share.file.path.name for tensor, share in own if tensor.shape != first.shape), None)
+        if other is not None:
+            raise InputError(
+                f"{name} is for weights of other shapes in {share.file.path.name} and {other}",
+                why="they were made for different models",
+                next="merge files made for one model",
+            )
+        yield f"lora_{name}.{part}", tuple(first.shape), partial(_sum, own)
 
 
-def _stacked(
-    shares: Sequence[_Share], shape: tuple[int, ...], device: torch.device, merging: torch.dtype | None
-) -> tuple[Tensor, Tensor]:
-    """up (out, sum of ranks), down (sum of ranks, n): their product is the sum of all changes.
+def _sum(own: Sequence[tuple[Tensor, _Share]]) -> Tensor:
+    return torch.stack([tensor.float() * share.ratio for tensor, share in own]).sum(0)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Pairs side by side: up (out, sum of ranks) @ down (sum of ranks, n) is the sum of all changes.
 
     A file's factor goes into both halves alike, so that neither runs out of fp16's range.
     """
-    ups: list[Tensor] = []
-    downs: list[Tensor] = []
-    for share in shares:
-        own = pair("", share.parts)
-        factor = share.ratio * own.scale
-        half = abs(factor) ** 0.5
-        up = own.up.to(device, torch.float32).flatten(1) * (half if factor >= 0 else -half)
-        ups.append(rounded(up, merging))
-        downs.append(rounded(own.down.to(device, torch.float32).flatten(1) * half, merging))
-    assert len(shape) > 1
-    return torch.cat(ups, 1), torch.cat(downs)
+
+    pairs: Sequence[tuple[Factors, float]]
+    """Each with its factor: ratio * alpha / rank."""
+    device: torch.device
+    merging: torch.dtype | None
+    order: Tensor | None = None
+    """Of the ranks; None: as they come."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        shares: Sequence[_Share],
+        device: torch.device,
+        merging: torch.dtype | None,
+        shuffle: bool = False,
+    ) -> _Stack:
+        pairs = [(own, share.ratio * own.scale) for share in shares for own in (pair(name, share.parts),)]
+        made = cls(pairs, device, merging)
+        if not shuffle:
+            return made
+        order = torch.randperm(made.rank, generator=keyed.generator(0, "shuffle", name))
+        return replace(made, order=order.to(device))
+
+    @property
+    def rank(self) -> int:
+        return sum(own.down.shape[0] for own, _ in self.pairs)
+
+    def up(self) -> Tensor:
+        halves = [(own.up, math.copysign(abs(factor) ** 0.5, factor)) for own, factor in self.pairs]
+        found = torch.cat([self._scaled(*half) for half in halves], 1)
+        return found if self.order is None else found[:, self.order]
+
+    def down(self) -> Tensor:
+        found = torch.cat([self._scaled(own.down, abs(factor) ** 0.5) for own, factor in self.pairs])
+        return found if self.order is None else found[self.order]
+
+    def _scaled(self, tensor: Tensor, half: float) -> Tensor:
+        return rounded(tensor.to(self.device, torch.float32).flatten(1) * half, self.merging)
 
 
 def _reduced(name: str, up: Tensor, down: Tensor, shape: tuple[int, ...], job: MergeNetworks) -> _Merged:
@@ -286,10 +377,11 @@ def _wanted(job: MergeNetworks, shape: Sequence[int]) -> int:
 
 
 def _metadata(
-    job: MergeNetworks, files: Sequence[NetworkFile], family: str, tensors: Mapping[str, Tensor]
+    job: MergeNetworks, files: Sequence[NetworkFile], tensors: Mapping[str, Shaped]
 ) -> dict[str, str]:
     kept = {key: text for file in files for key, text in _identity(file)} if files else {}
-    sizes = meta.network_size(*_sizes(tensors), conv=_conv(job))
+    family, ranks = require_same_family(files), _ranks(tensors)
+    sizes = meta.network_size(ranks, map(float, ranks), conv=_conv(job))
     found = meta.identity(family, kept) | sizes
     if job.no_metadata:
         return found
@@ -311,15 +403,13 @@ def _identity(file: NetworkFile) -> Iterator[tuple[str, str]]:
             yield key, file.metadata[key]
 
 
-def _sizes(tensors: Mapping[str, Tensor]) -> tuple[list[int], list[float]]:
-    """Ranks and alphas of modules that are no kernels larger than 1x1."""
-    ranks: list[int] = []
-    alphas: list[float] = []
-    for key, tensor in tensors.items():
-        if key.endswith(".lora_down.weight") and (tensor.dim() == 2 or tuple(tensor.shape[2:]) == (1, 1)):
-            ranks.append(tensor.shape[0])
-            alphas.append(float(tensors[key.replace("lora_down.weight", "alpha")]))
-    return ranks, alphas
+def _ranks(tensors: Mapping[str, Shaped]) -> list[int]:
+    """Ranks, which are the alphas too, of modules that are no kernels larger than 1x1."""
+    return [
+        tensor.shape[0]
+        for key, tensor in tensors.items()
+        if key.endswith(".lora_down.weight") and (len(tensor.shape) == 2 or tuple(tensor.shape[2:]) == (1, 1))
+    ]
 
 
 def _conv(job: MergeNetworks) -> tuple[int, float] | None:

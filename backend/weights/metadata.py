@@ -18,7 +18,7 @@ from torch import Tensor
 
 from backend import __version__
 from backend.weights import hashes
-from backend.weights.safefile import serialised
+from backend.weights.safefile import Shaped, file_order, header_bytes, raw_bytes
 
 RECIPE = "atelier.recipe"
 
@@ -104,18 +104,31 @@ def _short(path: Path) -> str:
     return hashes.legacy_hash(path) if large else hashes.sha256(path)
 
 
-def content_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
-    """``sshs_model_hash`` and ``sshs_legacy_hash``.
+class ContentHashes:
+    """``sshs_model_hash`` and ``sshs_legacy_hash`` of a file whose values come piece by piece.
 
     Both are taken of the file as it would be with the ``ss_*`` keys alone: the first is the SHA-256
     of all that follows the header, the second the short hash of 64 KiB at 1 MiB.
     """
-    known = {key: value for key, value in metadata.items() if key.startswith("ss_")}
-    pieces = serialised(tensors, known)
-    header = next(pieces)
-    digest, window = hashlib.sha256(), hashes.LegacyWindow()
-    window.update(header)
-    for piece in pieces:
-        digest.update(piece)
-        window.update(piece)
-    return {"sshs_model_hash": digest.hexdigest(), "sshs_legacy_hash": window.value()}
+
+    def __init__(self, tensors: Mapping[str, Shaped], metadata: Mapping[str, str]) -> None:
+        known = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+        self._digest, self._window = hashlib.sha256(), hashes.LegacyWindow()
+        self._window.update(header_bytes(tensors, known)[0])
+
+    def update(self, piece: memoryview) -> None:
+        """Take the next piece, in the file's order."""
+        self._digest.update(piece)
+        self._window.update(piece)
+
+    def values(self) -> dict[str, str]:
+        """Of what came so far; their length is always the same."""
+        return {"sshs_model_hash": self._digest.hexdigest(), "sshs_legacy_hash": self._window.value()}
+
+
+def content_hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
+    """The :class:`ContentHashes` of tensors that are all there."""
+    found = ContentHashes(tensors, metadata)
+    for name in file_order(tensors):
+        found.update(raw_bytes(tensors[name]))
+    return found.values()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from backend.errors import RunFault
+from backend.weights.metadata import ContentHashes
 from backend.weights.reading import Rows, Stored
 from backend.weights.safefile import (
     check_arrived,
@@ -68,11 +69,13 @@ def write_planned(
     metadata: Mapping[str, str],
     progress: Progress = silent,
     counts: Mapping[str, int] | None = None,
+    hashed: bool = False,
 ) -> None:
     """Write a safetensors file (or a torch file, by the name's ending), checked for finite values.
 
     It takes its name when all tensors are on the disk and its header has been read again. ``counts``
-    is for torch files: see :func:`backend.weights.safefile.write_torch`.
+    is for torch files: see :func:`backend.weights.safefile.write_torch`. ``hashed`` adds the hashes of
+    networks to the metadata: their places in the header are filled in when all values have gone by.
 
     Raises:
         RunFault: values are not finite, the disk is full, or what arrived is not what was written.
@@ -86,14 +89,24 @@ def write_planned(
         return
     size = sum(math.prod(item.shape) * item.dtype.itemsize for item in planned)
     with writing(path, size) as new:
-        header, _ = header_bytes(table, metadata)
-        new.file.write(header)
+        hashes = ContentHashes(table, metadata) if hashed else None
+        new.file.write(_header(table, metadata, hashes))
         order = [table[name] for name in file_order(table)]
         for place, piece in _made(order):
-            new.file.write(raw_bytes(piece))
+            values = raw_bytes(piece)
+            new.file.write(values)
+            if hashes is not None:
+                hashes.update(values)
             progress("writing", place + 1, len(order))
+        if hashes is not None:
+            new.file.seek(0)
+            new.file.write(_header(table, metadata, hashes))
         new.settle()
         check_arrived(path, new.path, table)
+
+
+def _header(table: Mapping[str, Planned], metadata: Mapping[str, str], hashes: ContentHashes | None) -> bytes:
+    return header_bytes(table, {**metadata, **(hashes.values() if hashes else {})})[0]
 
 
 def _made(order: Sequence[Planned]) -> Iterator[tuple[int, Tensor]]:
