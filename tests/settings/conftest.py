@@ -19,6 +19,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "fp8_base": {"mixed_precision": "bf16"},
     "fp8_base_unet": {"mixed_precision": "bf16"},
     "fused_backward_pass": {"optimizer_type": "AdaFactor"},
+    "num_class_images": {"class_prompt": "a dog", "reg_data_dir": "class pictures"},
     "num_machines": {"num_processes": 32, "main_process_ip": "10.0.0.1", "main_process_port": 29500},
     "machine_rank": {
         "num_machines": 32,
