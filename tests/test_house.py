@@ -66,6 +66,9 @@ NEVER: dict[str, tuple[str, ...]] = {
 """Exceptions from the table above."""
 STANDARD_ONLY = (
     "backend/system/install.py",
+    "backend/system/installation.py",
+    "backend/system/packages.py",
+    "backend/system/pip_runner.py",
     "backend/system/probe.py",
     "backend/system/doctor.py",
     "backend/system/devices.py",

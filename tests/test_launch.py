@@ -25,6 +25,9 @@ def checkout(root: Path, tmp_path: Path) -> Path:
         "backend/__init__.py",
         "backend/system/__init__.py",
         "backend/system/install.py",
+        "backend/system/installation.py",
+        "backend/system/packages.py",
+        "backend/system/pip_runner.py",
         "backend/system/probe.py",
     ):
         shutil.copy2(root / name, folder / name)
@@ -39,7 +42,7 @@ def checkout(root: Path, tmp_path: Path) -> Path:
 def installed(checkout: Path) -> Path:
     """Give the checkout a ``.venv`` that its stamp calls complete."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout / ".venv")], check=True)
-    code = "from backend.system import install as i; from pathlib import Path; i.write_stamp(i.Place(Path('.').resolve()), 'cpu', False, [])"
+    code = "from backend.system import installation as i; from pathlib import Path; i.write_stamp(i.Place(Path('.').resolve()), 'cpu', False, [])"
     subprocess.run([sys.executable, "-c", code], cwd=checkout, check=True, env=plain_environment())
     return checkout
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from backend.system import install
-from backend.system.install import InstallError, Place
+from backend.system import install, installation, packages, pip_runner
+from backend.system.installation import InstallError, Place
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A checkout with small requirement files and a ``.venv`` that looks installed."""
     monkeypatch.delenv("ATELIER_TORCH", raising=False)
-    monkeypatch.setattr(install.shutil, "which", lambda _: None)
+    monkeypatch.setattr(installation.shutil, "which", lambda _: None)
     root = tmp_path / "año, 漢字!"
     (root / "requirements").mkdir(parents=True)
     (root / "requirements.txt").write_text('onnxruntime==1.0; python_version >= "3.11"\ntorch==2.13.0\n')
@@ -39,7 +39,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         calls.append(arguments)
         return []
 
-    monkeypatch.setattr(install, "pip", record)
+    monkeypatch.setattr(packages, "pip", record)
     return calls
 
 
@@ -57,31 +57,31 @@ def give_torch(place: Place, cuda: str) -> None:
 
 
 def test_the_stamp_holds_until_something_changes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not install.is_current(place, dev=False)
-    install.write_stamp(place, "cpu", dev=False, missing=[])
-    assert install.is_current(place, dev=False)
-    assert not install.is_current(place, dev=True)
-    install.write_stamp(place, "cpu", dev=True, missing=[])
-    assert install.is_current(place, dev=False)
-    assert install.is_current(place, dev=True)
+    assert not installation.is_current(place, dev=False)
+    installation.write_stamp(place, "cpu", dev=False, missing=[])
+    assert installation.is_current(place, dev=False)
+    assert not installation.is_current(place, dev=True)
+    installation.write_stamp(place, "cpu", dev=True, missing=[])
+    assert installation.is_current(place, dev=False)
+    assert installation.is_current(place, dev=True)
     (place.root / "requirements.txt").write_text("torch==2.13.0\n")
-    assert not install.is_current(place, dev=False)
+    assert not installation.is_current(place, dev=False)
 
 
 def test_another_python_or_a_new_card_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    install.write_stamp(place, "cpu", dev=False, missing=[])
-    monkeypatch.setattr(install.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
-    assert not install.is_current(place, dev=False)
-    monkeypatch.setattr(install.shutil, "which", lambda _: None)
-    assert install.is_current(place, dev=False)
+    installation.write_stamp(place, "cpu", dev=False, missing=[])
+    monkeypatch.setattr(installation.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    assert not installation.is_current(place, dev=False)
+    monkeypatch.setattr(installation.shutil, "which", lambda _: None)
+    assert installation.is_current(place, dev=False)
     (place.venv / "pyvenv.cfg").write_text("version_info = 3.12.1.final.0\n")
-    assert not install.is_current(place, dev=False)
+    assert not installation.is_current(place, dev=False)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"installed": 3}'])
 def test_a_damaged_stamp_counts_as_none(place: Place, content: str) -> None:
     place.stamp.write_text(content)
-    assert not install.is_current(place, dev=False)
+    assert not installation.is_current(place, dev=False)
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,21 @@ def test_the_card_decides_the_variant(
     monkeypatch: pytest.MonkeyPatch, code: int, output: str, expected: str
 ) -> None:
     monkeypatch.delenv("ATELIER_TORCH", raising=False)
-    monkeypatch.setattr(install.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(installation.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
     done = subprocess.CompletedProcess(["nvidia-smi"], code, output, "")
-    monkeypatch.setattr(install.subprocess, "run", lambda *_, **__: done)
-    monkeypatch.setattr(install.platform, "system", lambda: "Linux")
-    assert install.find_variant() == expected
+    monkeypatch.setattr(installation.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(installation.platform, "system", lambda: "Linux")
+    assert installation.find_variant() == expected
     monkeypatch.setenv("ATELIER_TORCH", "cpu")
-    assert install.find_variant() == "cpu"
+    assert installation.find_variant() == "cpu"
     monkeypatch.setenv("ATELIER_TORCH", "rocm")
     with pytest.raises(InstallError, match="'cpu' or 'cuda'"):
-        install.find_variant()
+        installation.find_variant()
 
 
 def test_the_card_variant_takes_the_other_onnxruntime(place: Place, pip: list[tuple[str, ...]]) -> None:
     (place.venv / "lib" / "python3.11" / "site-packages" / "onnxruntime-1.0.dist-info").mkdir(parents=True)
-    install.install_base(place, "cuda")
+    packages.install_base(place, "cuda")
     assert pip[0] == ("uninstall", "-y", "onnxruntime", "onnxruntime-gpu")
     written = Path(pip[1][-1]).read_text()
     assert "onnxruntime" not in written
@@ -126,8 +126,8 @@ def test_an_extra_that_fails_is_left_out_and_the_plain_onnxruntime_comes_back(
             )
         return []
 
-    monkeypatch.setattr(install, "pip", refuse_gpu)
-    assert install.install_extras(place) == ["onnxruntime-gpu"]
+    monkeypatch.setattr(packages, "pip", refuse_gpu)
+    assert packages.install_extras(place) == ["onnxruntime-gpu"]
     assert tried == [
         "bitsandbytes==1.0",
         "onnxruntime-gpu==1.0",
@@ -138,35 +138,35 @@ def test_an_extra_that_fails_is_left_out_and_the_plain_onnxruntime_comes_back(
 
 def test_torch_that_is_there_is_left_alone(place: Place, pip: list[tuple[str, ...]]) -> None:
     give_torch(place, "None")
-    assert install.torch_build(place) == "cpu"
-    install.install_torch(place, "cpu")
+    assert packages.torch_build(place) == "cpu"
+    packages.install_torch(place, "cpu")
     assert pip == []
 
 
 def test_torch_comes_from_a_file_at_hand_first(place: Place, pip: list[tuple[str, ...]]) -> None:
-    install.install_torch(place, "cpu")
-    assert pip == [("install", "--no-index", "--no-deps", install.TORCH)]
+    packages.install_torch(place, "cpu")
+    assert pip == [("install", "--no-index", "--no-deps", installation.TORCH)]
 
 
 def test_torch_for_another_device_is_replaced_by_way_of_uv(
     place: Place, pip: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(install.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(install, "run_logged", lambda _, command, show=True: commands.append(command) or [])
+    monkeypatch.setattr(packages.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(packages, "run_logged", lambda _, command, show=True: commands.append(command) or [])
     give_torch(place, "None")
-    install.install_torch(place, "cuda")
-    assert pip == [("install", "--only-binary", ":all:", install.UV)]
-    assert commands[0][-5:] == ["--torch-backend", "auto", "--reinstall-package", "torch", install.TORCH]
+    packages.install_torch(place, "cuda")
+    assert pip == [("install", "--only-binary", ":all:", packages.UV)]
+    assert commands[0][-5:] == ["--torch-backend", "auto", "--reinstall-package", "torch", installation.TORCH]
 
 
 def test_torch_falls_back_to_plain_pip_and_a_failure_is_explained(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = "Collecting torch==2.13.0\n  NewConnectionError: Name or service not known\nlast words"
-    monkeypatch.setattr(install, "pip", fail(output))
+    monkeypatch.setattr(packages, "pip", fail(output))
     with pytest.raises(InstallError) as caught:
-        install.install_torch(place, "cpu")
+        packages.install_torch(place, "cpu")
     text = str(caught.value)
     assert "Could not install torch==2.13.0: the network cannot be reached (at torch==2.13.0)" in text
     assert "last words" in text
@@ -187,14 +187,14 @@ def test_torch_falls_back_to_plain_pip_and_a_failure_is_explained(
     ],
 )
 def test_pips_reasons_are_told(output: str, expected: str) -> None:
-    assert expected in install.explain(output)
+    assert expected in pip_runner.explain(output)
 
 
 def test_a_failed_installation_leaves_no_stamp(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    install.write_stamp(place, "cpu", dev=False, missing=[])
+    installation.write_stamp(place, "cpu", dev=False, missing=[])
     (place.root / "requirements.txt").write_text("something==1\n")
     monkeypatch.setattr(install, "ensure_venv", lambda _: None)
-    monkeypatch.setattr(install, "pip", fail("ERROR: No matching distribution found for something==1"))
+    monkeypatch.setattr(packages, "pip", fail("ERROR: No matching distribution found for something==1"))
     assert install.main(["install", "--root", str(place.root)]) == 3
     assert not place.stamp.exists()
     assert install.main(["check", "--root", str(place.root)]) == 1
@@ -254,7 +254,7 @@ def test_output_of_a_command_is_kept_and_misleading_settings_are_left_out(
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("PIP_TARGET", "/elsewhere")
     code = "import os, json; print(json.dumps([os.environ.get('PYTHONPATH'), os.environ.get('PIP_TARGET')]))"
-    lines = install.run_logged(place, [sys.executable, "-c", code])
+    lines = pip_runner.run_logged(place, [sys.executable, "-c", code])
     assert json.loads(lines[0]) == [None, None]
     assert lines[0] in place.log.read_text(encoding="utf-8")
 
@@ -264,4 +264,4 @@ def test_the_real_requirements_pin_what_they_name(root: Path) -> None:
         lines = [line for line in (root / name).read_text().splitlines() if line and not line.startswith("#")]
         assert lines
         assert all("==" in line.split(";")[0] for line in lines), name
-    assert install.TORCH in (root / "requirements.txt").read_text().splitlines()
+    assert installation.TORCH in (root / "requirements.txt").read_text().splitlines()
