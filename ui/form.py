@@ -17,7 +17,7 @@ from typing import Any
 
 import gradio as gr
 
-from backend.settings import schema
+from backend.settings import deepspeed, schema
 from backend.settings.optimizers import unavailable
 from backend.settings.trackers import missing_trackers
 from ui.bind import own_keys
@@ -44,6 +44,8 @@ def form_schema(first: Sequence[str]) -> dict[str, Any]:
     To an option's schema comes ``lacks``: choice -> why it cannot be chosen on this machine.
     """
     lacks = {"optimizer_type": unavailable(), "log_with": missing_trackers()}
+    if why := deepspeed.missing():
+        lacks["deepspeed"] = {"true": why}
     groups = [
         {**group, "options": [_with_lacks(option, lacks) for option in group["options"]]}
         for group in translated_groups(schema()["groups"], language())

@@ -42,15 +42,13 @@ NEEDS_NOTHING: Mapping[str, str] = {
     "tokenizer_cache_dir": "the tokenizer comes with Atelier",
     "use_safetensors": "files are safetensors unless save_model_as says otherwise",
     "v2": "the kind of model is read from its file",
-    "zero_stage": "it only counts with deepspeed",
 }
 """Name -> why it may be given and needs nothing."""
 
 _ABSENT = """
     control_net_lr controlnet_model_name_or_path
-    dataset_class debug_dataset deepspeed
+    dataset_class debug_dataset
     fp16_master_weights_and_gradients
-    offload_optimizer_device
     offload_optimizer_nvme_path offload_param_device offload_param_nvme_path output_config
     zero3_init_flag
     zero3_save_16bit_model
@@ -63,6 +61,13 @@ NEUTRAL: Mapping[str, Any] = {
 }
 """Values of absent options that change nothing. Of the others: 0, false and nothing."""
 
+_ZERO_3 = (
+    "offload_optimizer_nvme_path",
+    "offload_param_device",
+    "offload_param_nvme_path",
+    "zero3_init_flag",
+    "zero3_save_16bit_model",
+)
 HINTS: Mapping[str, str] = {
     "config_file": "it has a meaning on the command line only",
     "output_config": "it has a meaning on the command line only",
@@ -72,7 +77,9 @@ HINTS: Mapping[str, str] = {
     "datasets": "this looks like a dataset file: give it as dataset_config",
     "debug_dataset": "the Dataset tab shows pictures as they are trained, tools/probe_data.py tells what "
     "each batch holds, and --dry_run the buckets",
-    "deepspeed": "use fsdp with num_processes, which splits up weights, gradients and the optimizer's memory too",
+    **dict.fromkeys(_ZERO_3, "leave it out: it belongs to ZeRO stage 3; fsdp splits up weights too"),
+    "fp16_master_weights_and_gradients": "leave it out: trained weights stay in float32 with deepspeed; "
+    "offload_optimizer_device takes the optimizer's memory off the card",
     "dropout": "write it as network_dropout, outside of network_args",
     "general": "this looks like a dataset file: give it as dataset_config",
 }

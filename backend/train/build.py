@@ -107,7 +107,7 @@ def build_session(
     rounding = rounded(optimizer, seed, settings.optimizer.optimizer_type)
     fused = fused_backward(settings, optimizer, {id(p): n for n, p in method.trainable.named_parameters()})
     step = _step_module(method, model, settings, accelerator)
-    module, optimizer, parts = wrap(accelerator, step, optimizer)
+    module, optimizer, parts = wrap(accelerator, step, optimizer, settings)
     session = Session(
         settings=settings,
         seed=seed,

@@ -8,7 +8,6 @@ position (step, epoch, batch), the weights and the optimizer; everything else fo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from enum import Enum
 from itertools import islice
@@ -69,7 +68,8 @@ def one_step(session: Session, group: list[Batch], position: Position) -> Positi
     if session.rounding is not None:
         session.rounding.at(position.step)
     passes = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
-    session.idle.look(session.optimizer, position.step + 1, session.events)
+    if not session.parts.steps_in_backward:
+        session.idle.look(session.optimizer, position.step + 1, session.events)
     norm = clip(session)
     session.optimizer.step()
     session.method.constrain()
@@ -91,11 +91,11 @@ def micro_step(session: Session, batch: Batch, position: Position, index: int, c
     inputs = session.inputs(batch)
     torch.manual_seed(keyed.key(session.seed, "dropout", position.step, index, *session.team.mark))
     last = index == count - 1
-    together = nullcontext() if last else session.accelerator.no_sync(session.module)
-    with together, session.strength(batch):
+    gathering = session.parts.gathering(session.accelerator, session.module, last)
+    with gathering, session.strength(batch):
         with session.accelerator.autocast():
             losses = session.module(inputs)
-        session.accelerator.backward(losses.mean() / count)
+        session.parts.backward(session.accelerator, losses.mean() / count, last)
     return Losses(losses.detach(), inputs.timesteps)
 
 
@@ -103,10 +103,14 @@ def clip(session: Session) -> Tensor:
     """Shorten gradients that are too long; returns their L2 norm before that, 0-d."""
     if session.fused is not None:
         return session.fused.norm()
+    if session.parts.steps_in_backward:
+        return session.parts.norm()
     parameters = list(session.method.trainable.parameters())
     limit = session.settings.optimizer.max_grad_norm or float("inf")
     if session.accelerator.use_distributed:
-        return norm_of(session.accelerator.clip_grad_norm_(parameters, limit))
+        norm = session.accelerator.clip_grad_norm_(parameters, limit)
+        assert norm is not None, "accelerate has no norm only where DeepSpeed clips"
+        return norm_of(norm)
     session.accelerator.unscale_gradients()
     return torch.nn.utils.clip_grad_norm_(parameters, limit)
 

@@ -15,7 +15,7 @@ from backend.settings import Settings
 from backend.settings.conditions import holds
 from backend.settings.methods import METHODS
 from backend.settings.rules.terms import TEXT_OFF
-from backend.train import sharding
+from backend.train import sharding, zero
 from backend.train.family_rules import asked_prediction, load_options
 from backend.train.preflight import Prepared
 from backend.train.sharding import ENTIRE, Parts
@@ -163,12 +163,14 @@ def _let_unscale_half(scaler: Any) -> None:
 
 
 def wrap(
-    accelerator: Accelerator, module: StepModule, optimizer: torch.optim.Optimizer
+    accelerator: Accelerator, module: StepModule, optimizer: torch.optim.Optimizer, settings: Settings
 ) -> tuple[StepModule, Any, Parts]:
     """Let accelerate wrap what has to be: several processes, or a gradient scaler.
 
     One process without a scaler needs neither wrapper, and a second of imports is saved.
     """
+    if settings.sharding.deepspeed:
+        return zero.wrap(accelerator, module, optimizer, settings)
     if accelerator.is_fsdp2:
         return sharding.wrap(accelerator, module, optimizer)
     if accelerator.use_distributed:

@@ -16,6 +16,7 @@ from backend.families import FAMILIES, default_resolution
 from backend.settings import Settings
 from backend.settings.optimizers import find, missing_library
 from backend.system.identify import ModelFile, identify, require_base
+from backend.train import zero
 from backend.train.checkpoints import seed_of
 from backend.train.family_rules import asked_prediction, require_sizes, require_suited
 from backend.train.hub import with_local_state
@@ -55,6 +56,7 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
         notes += _collect(problems, lambda: require_suited(settings, base)) or []
     _collect(problems, lambda: _thumbnail(settings))
     _collect(problems, lambda: require_several(settings))
+    _collect(problems, lambda: zero.require(settings))
     _collect(problems, lambda: _schedule_class(settings))
     _collect(problems, lambda: _optimizer_class(settings))
     size = default_resolution(base, asked_prediction(settings.model)) if base else 512

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -27,6 +27,20 @@ class Parts:
     """What is trained lies whole in every process."""
 
     split = False
+    steps_in_backward = False
+    """The backward pass of a step's last batch clips gradients and changes weights too."""
+
+    def gathering(self, accelerator: Accelerator, module: Any, last: bool) -> AbstractContextManager[None]:
+        """Around the passes of one of a step's batches: gradients are exchanged with the last one's."""
+        return nullcontext() if last else accelerator.no_sync(module)
+
+    def backward(self, accelerator: Accelerator, loss: Tensor, last: bool) -> None:
+        """Backward pass of one of a step's batches."""
+        accelerator.backward(loss)
+
+    def norm(self) -> Tensor:
+        """L2 norm of the last step's gradients before clipping, where steps are in backward passes."""
+        raise NotImplementedError
 
     @contextmanager
     def whole(self) -> Generator[None, None, None]:

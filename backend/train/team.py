@@ -128,20 +128,22 @@ def refuse_sharding() -> None:
         if os.environ.get(variable, "").lower() == "true":
             raise InputError(
                 f"accelerate is set to use {name}, which Atelier was not asked for",
-                why="what is trained is split up by Atelier's own option fsdp, and by nothing else",
+                why="what is trained is split up by Atelier's own options fsdp and deepspeed alone",
                 next="start it with accelerate launch --multi_gpu, or give num_processes to Atelier, and set "
-                "fsdp where weights are to be split up",
+                "fsdp or deepspeed where something is to be split up",
                 key="num_processes",
             )
 
 
 def require_several(settings: Settings) -> None:
-    """Raises InputError when weights are to be split up over one process."""
-    if settings.sharding.fsdp and settings.launch.num_processes == 1 and not launched():
+    """Raises InputError when something is to be split up over one process."""
+    chosen = settings.sharding
+    key = "fsdp" if chosen.fsdp else "deepspeed" if chosen.deepspeed else ""
+    if key and settings.launch.num_processes == 1 and not launched():
         raise InputError(
-            "fsdp has nothing to split up over one process",
-            next="give num_processes, one for each card, or leave fsdp out",
-            key="fsdp",
+            f"{key} has nothing to split up over one process",
+            next=f"give num_processes, one for each card, or leave {key} out",
+            key=key,
         )
 
 

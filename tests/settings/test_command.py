@@ -199,7 +199,7 @@ def test_another_name_is_told() -> None:
         ("--learning-rate=1e-4", "unknown option --learning-rate", "Did you mean --learning_rate?"),
         ("--learning=1", "unknown option --learning", ""),
         ("--no_cache_latents", "unknown option --no_cache_latents", "write --cache_latents=false"),
-        ("--deepspeed", "Atelier does not have --deepspeed", "use num_processes"),
+        ("--zero3_init_flag", "Atelier does not have --zero3_init_flag", "fsdp splits up weights too"),
         ("--debug_dataset", "Atelier does not have --debug_dataset", "tools/probe_data.py"),
         ("--dataset_class=a.B", "Atelier does not have --dataset_class", "dataset files are read"),
         ("--save_last_n_steps=-3", "save_last_n_steps: -3 is out of range", ""),

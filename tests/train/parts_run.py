@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from tests.train import small
 def main(home: Path, name: str, options: dict[str, Any]) -> None:
     """Train to the end, and let the main process write the losses into ``<name>.json``."""
     team = join(None)
+    if options.get("deepspeed"):
+        _do_not_compile()
     verdict = check(small.settings_of(home / "pictures", output_name=name, **options), complete=False)
     assert not verdict.errors, verdict.errors
     settings, events = verdict.settings, small.Events()
@@ -43,6 +46,12 @@ def main(home: Path, name: str, options: dict[str, Any]) -> None:
         )
         (home / f"{name}.json").write_text(text, encoding="utf-8")
     team.leave()
+
+
+def _do_not_compile() -> None:
+    """On processors DeepSpeed would spend minutes on compiling a faster exchange than gloo."""
+    ops: Any = importlib.import_module("deepspeed.ops")
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 if __name__ == "__main__":

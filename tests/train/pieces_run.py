@@ -35,12 +35,13 @@ def main(split: bool, file: Path) -> None:
     """Four steps; before the third one the main process looks at the whole model, as samples do."""
     team = join(None)
     options = {"fsdp": split, "num_processes": 2, "training_method": "finetune", "fsdp_min_num_params": 20}
-    accelerator = make_accelerator(Settings.from_flat(options))
+    settings = Settings.from_flat(options)
+    accelerator = make_accelerator(settings)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 8), nn.Tanh()), nn.Linear(8, 1))
     groups = [{"params": list(model.parameters()), "lr": 0.05, "name": "unet"}]
     step: Any = Step(model)
-    module, optimizer, parts = wrap(accelerator, step, torch.optim.AdamW(groups, eps=1e-3))
+    module, optimizer, parts = wrap(accelerator, step, torch.optim.AdamW(groups, eps=1e-3), settings)
     found: dict[str, Any] = {
         "pieces": sum("FSDP" in type(one).__name__ for one in module.modules()),
         "losses": [],

@@ -169,7 +169,7 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
     const control = make("div", { class: "at-control" }, input, unit, browse, paste, list);
     const row = make("div", { class: "at-field at-" + spec.kind + (spec.multiline || spec.path || spec.choice_titles.length ? " at-wide" : ""), "data-key": spec.key },
       ...(spec.kind === "bool" ? [make("div", { class: "at-switch" }, input, head)] : [head, control]),
-      make("p", { class: "at-help", id: id + "-help" }, spec.help),
+      make("p", { class: "at-help", id: id + "-help" }, spec.lacks.true ? `${spec.help} (${spec.lacks.true})` : spec.help),
       spec.path ? make("p", { class: "at-resolved", hidden: true }) : null,
       make("p", { class: "at-problem", id: id + "-problem", role: "alert", hidden: true }));
     const field = { spec, row, input, value: spec.default };
@@ -461,6 +461,12 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
         const target = rows.has(key) && rows.get(key).row.querySelector("datalist");
         if (target) target.replaceChildren(...list.map((value) => make("option", { value })));
       }
+    },
+    // As if the value had been chosen in its field.
+    choose(key, value) {
+      const { input } = rows.get(key);
+      input.value = value;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
     },
     spec: (key) => rows.get(key)?.spec,
   };
