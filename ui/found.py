@@ -150,7 +150,7 @@ def card(found: Found) -> dict[str, Any]:
     """The card "What was found" as plain data in the page's words."""
     return {
         "family": found.family,
-        "model": _model_card(found.model) if found.model else None,
+        "model": _model_card(found.model, found.settings) if found.model else None,
         "data": _data_card(found.plan) if found.plan else None,
         "length": _length_card(found.settings, found.plan) if found.plan else None,
         "problems": problem_dicts(found.problems),
@@ -159,18 +159,29 @@ def card(found: Found) -> dict[str, Any]:
     }
 
 
-def _model_card(model: ModelFile) -> dict[str, str]:
+def _model_card(model: ModelFile, settings: Settings) -> dict[str, Any]:
+    """``asks``: choices for ``prediction_type`` where the file does not tell; [] once it is set."""
     parts = [model.dtype, _size(model.size), model.path.name]
-    side = _SIDES.get(model.family, 0)
-    if model.family == "sd2" and model.prediction == "v":
+    side, prediction = _SIDES.get(model.family, 0), _prediction(model, settings)
+    if model.family == "sd2" and prediction == "v":
         side = 768
-    how = t(f"train.predicts_{model.prediction}") if model.prediction else ""
-    fits = [how, t("train.made_for", n=side) if side and model.kind == "base" else ""]
+    how = t(f"train.predicts_{prediction}") if prediction else ""
+    silent = model.family == "sd2" and model.kind == "base" and prediction is None
+    fits = [how, t("train.made_for", n=side) if side and model.kind == "base" and not silent else ""]
     return {
         "title": model.title,
         "detail": " · ".join(part for part in parts if part),
         "fits": " · ".join(part for part in fits if part),
+        "asks": ["epsilon", "v"] if silent else [],
     }
+
+
+def _prediction(model: ModelFile, settings: Settings) -> str | None:
+    """What the model is taken to predict: what the settings say goes before what its file says."""
+    if model.prediction == "flow":
+        return "flow"
+    asked = "v" if settings.model.v_parameterization else settings.model.prediction_type
+    return asked or model.prediction
 
 
 def _size(size: int) -> str:

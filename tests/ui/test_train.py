@@ -141,6 +141,36 @@ def test_a_lora_in_place_of_a_model_is_recognised(page: TrainPage, tmp_path: Pat
     assert "LoRA" in problem["what"]
 
 
+def test_what_a_model_predicts_is_asked_once_where_its_file_does_not_tell(page: TrainPage, tmp_path: Path):
+    import numpy
+    from safetensors.numpy import save_file
+
+    layer = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    tensors = {
+        "model.diffusion_model.input_blocks.0.0.weight": numpy.zeros((8, 4, 3, 3), numpy.float16),
+        layer: numpy.zeros((8, 16), numpy.float16),
+        "cond_stage_model.model.token_embedding.weight": numpy.zeros((4, 16), numpy.float16),
+        "first_stage_model.decoder.conv_in.weight": numpy.zeros((8, 4, 3, 3), numpy.float16),
+    }
+    silent, telling = tmp_path / "silent.safetensors", tmp_path / "telling.safetensors"
+    save_file(tensors, silent)
+    save_file(tensors, telling, {"modelspec.prediction_type": "epsilon"})
+
+    def card(path: Path, **values: Any) -> dict[str, Any]:
+        return page.look({"values": {"pretrained_model_name_or_path": str(path), **values}})["model"]
+
+    asked = card(silent)
+    assert (asked["asks"], asked["fits"]) == (["epsilon", "v"], "")
+    for values, fits in (
+        ({"prediction_type": "v"}, "predicts v · made for 768 px"),
+        ({"v_parameterization": True}, "predicts v · made for 768 px"),
+        ({"prediction_type": "epsilon"}, "predicts noise · made for 512 px"),
+    ):
+        told = card(silent, **values)
+        assert (told["asks"], told["fits"]) == ([], fits)
+    assert card(telling)["asks"] == []
+
+
 def test_the_card_counts_as_the_trainer_does(page: TrainPage, pictures: Path):
     values = {
         "train_data_dir": str(pictures),

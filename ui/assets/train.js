@@ -85,11 +85,22 @@ function shapes(buckets) {
   return box;
 }
 
+// Asked once, of a model whose file does not tell: a choice is an option like any other.
+function prediction(choices) {
+  const buttons = choices.map((choice) => {
+    const button = node("button", "", text("train.takes_" + choice));
+    button.type = "button";
+    button.addEventListener("click", () => form.choose("prediction_type", choice));
+    return button;
+  });
+  return node("div", "at-asks", node("p", "", text("train.asks_prediction")), ...buttons);
+}
+
 function drawFound({ model, data, length, notes }) {
   $(".at-plan").classList.remove("at-stale");
   const facts = $(".at-facts");
   facts.replaceChildren(
-    model ? fact(text("train.model"), model.title, model.fits, model.detail) : absent(text("train.model")),
+    model ? fact(text("train.model"), model.title, model.fits, model.detail, model.asks.length ? prediction(model.asks) : "") : absent(text("train.model")),
     data
       ? fact(text("train.pictures"), text("train.pictures_n", { n: count(data.images) }), data.captions, data.repeats, data.reg, data.buckets.length ? shapes(data.buckets) : "")
       : absent(text("train.pictures")),
