@@ -109,6 +109,7 @@ def test_a_picture_gives_its_settings_back_is_painted_over_and_compared(draw: An
     start(draw)
     first = made(server)[-1]
     small(draw, prompt="another", seed=12)
+    draw.wait_for_selector("#ge-shots img")
     draw.evaluate(
         """async () => {
             const image = document.querySelector("#ge-shots img");

@@ -170,11 +170,11 @@ def test_any_size_of_picture_is_tagged() -> None:
 
 
 def test_the_bundled_captioner_describes_the_world(drawn: list[tuple[Scene, Image.Image]]) -> None:
-    """Of 200 pictures it told 88 % of colours, every place, 68 % of shapes, of twelve kinds."""
+    """Of 200 pictures it told 98.5 % of colours, every place, 77.5 % of shapes, of twelve kinds."""
     scenes, pictures = zip(*drawn[:48], strict=True)
     rates = score.agreement(CaptionReader().captions_of(pictures), scenes)
-    assert rates["colour"] >= 0.75 and rates["place"] >= 0.95
-    assert rates["shape"] >= 0.5
+    assert rates["colour"] >= 0.85 and rates["place"] >= 0.95
+    assert rates["shape"] >= 0.6
 
 
 def test_tagger_and_captioner_are_small() -> None:

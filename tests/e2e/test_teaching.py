@@ -1,15 +1,13 @@
 """Training teaches: a LoRA of the small trained model draws the new subject, and leaves the rest alone.
 
 A real training on the demo's creature with class pictures, far shorter than the demo's, then pictures of fixed
-seeds at several strengths. Measured with the first model over six seeds of the subject and two other prompts:
+seeds at several strengths. Measured with the third model over eight seeds of the subject and two other prompts:
 
-    strength   likeness of the subject's pictures      change of these   change of the others (0 to 255)
-    0          0 in all six                             0                 0
-    0.5        0.22 in one, 0 in five                  21.5              10.0
-    1          0.23  0.23  0.19  0.21  0.30  0.24      33.7              14.7
+    strength   likeness of the subject's pictures             change of these   change of the others (0 to 255)
+    0          0 in seven, 0.18 in one (left out below)        0                 0
+    1          0.17  0.19  0.19  0.20  0.21  0.23  0.24  0    29.3               7.9
 
-Without class pictures the others changed by 27 and 43 (437 steps). The demo's longer training goes further;
-the creature's own pictures have a likeness of 0.59 to 0.92.
+The demo's training is longer; the creature's own pictures have a likeness of 0.59 to 0.92.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ STEPS = 200
 SUBJECT = [
     (f"{subject.TRIGGER} on a {place} background", seed)
     for place in ("blue", "pink")
-    for seed in (11, 12, 13)
+    for seed in (11, 13, 21)
 ]
 OTHER = [("a red circle on a white background", 13), ("a blue star on a yellow background", 14)]
 SEEN = 0.1

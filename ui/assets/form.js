@@ -323,10 +323,10 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
     card.replaceChildren(make("p", {}, spec.help), spec.note ? make("p", {}, spec.note) : "",
       make("dl", {}, ...facts.flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])));
     card.hidden = false;
-    const base = root.getBoundingClientRect();
+    const frame = root.getBoundingClientRect();
     const spot = button.getBoundingClientRect();
-    card.style.top = spot.bottom - base.top + 6 + "px";
-    card.style.left = Math.max(0, Math.min(spot.left - base.left - 24, base.width - card.offsetWidth)) + "px";
+    card.style.top = spot.bottom - frame.top + 6 + "px";
+    card.style.left = Math.max(0, Math.min(spot.left - frame.left - 24, frame.width - card.offsetWidth)) + "px";
     openAbout = button;
     button.setAttribute("aria-expanded", "true");
   }
