@@ -95,8 +95,8 @@ print(atelier.predict({"run": run}, api_name="/run_shown")["figures"])
 
 `values` is `{option: value}` of what differs from the defaults, by the names in [the reference](options.md);
 `run` is a run's id, the name of its folder. A page that demands a password wants it from `Client` as well:
-`auth=("any", password)`. Without `download_files=False` the client takes every path in an answer for a file to
-fetch. The [command line](command-line.md) does the same without a server.
+`auth=("any", password)`. Without `download_files=False` the client takes every path in an answer for a file
+to fetch. The [command line](command-line.md) does the same without a server.
 
 With `--mcp`, `app.py` offers the endpoints marked with * as tools for assistants. They only look; nothing is
 started, changed or deleted. This needs `pip install "gradio[mcp]"`.

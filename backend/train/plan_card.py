@@ -99,9 +99,7 @@ def _course(prepared: Prepared, settings: Settings) -> tuple[Length, int, list[d
         state = load_state(Path(settings.saving.resume).expanduser())
         now = identity(settings, prepared.plan, batches, prepared.base.family, Path(prepared.base.path))
         found = differences(state.facts, now)
-        require_same_pictures(
-            state.facts, now, state.position.step, settings.saving.resume_changed_dataset
-        )
+        require_same_pictures(state.facts, now, state.position.step, settings.saving.resume_changed_dataset)
         require_possible(found)
         rows = [asdict(one) for one in found]
     length, position = place(settings, run_length(settings, batches), state, own=False)

@@ -162,7 +162,9 @@ class Sampler:
         if self.source is not None:
             self.source.text = text
             self.read_prompts(step)
-            self.events.emit("note", text=f"sample prompts were changed at step {step}; now {len(self.prompts)}")
+            self.events.emit(
+                "note", text=f"sample prompts were changed at step {step}; now {len(self.prompts)}"
+            )
 
     def _try_one(self, step: int, epoch: int | None, index: int, request: Request) -> None:
         try:

@@ -39,7 +39,9 @@ def is_asked_for(key: str) -> bool:
     """Whether the code has a key: whole, by its beginning or without its ending, or, where a page puts
     its own name first, the rest."""
     page, _, rest = key.partition(".")
-    if any(form in CODE for form in (f'"{key}"', f"'{key}'", f"[[{key}]]")) or key.startswith(tuple(BUILT - {f"{page}."})):
+    if any(form in CODE for form in (f'"{key}"', f"'{key}'", f"[[{key}]]")) or key.startswith(
+        tuple(BUILT - {f"{page}."})
+    ):
         return True
     if any(rest.endswith(ending) and is_asked_for(key.removesuffix(ending)) for ending in ENDINGS):
         return True

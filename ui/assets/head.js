@@ -14,6 +14,9 @@ element.querySelector(".at-theme").addEventListener("click", () => {
 });
 const address = new URL(location.href);
 if (address.searchParams.has("__theme")) {
+  // Gradio may have looked at the address before the stored theme was put into it.
+  const asked = address.searchParams.get("__theme");
+  if (asked !== "system") document.body.classList.toggle("dark", asked === "dark");
   address.searchParams.delete("__theme");
   history.replaceState(null, "", address);
 }

@@ -183,9 +183,7 @@ class CaptionStore:
             operations.title_of(name, values), tuple(changes.values()), len(looked_at) - len(changes)
         )
 
-    def apply(
-        self, preview: Preview, progress: Progress | None = None, onto: int | None = None
-    ) -> Applied:
+    def apply(self, preview: Preview, progress: Progress | None = None, onto: int | None = None) -> Applied:
         """Make the changes of a preview. What changed since stays as it is and is a conflict.
 
         ``progress`` is told how many files are written, and how many there are. ``onto`` is an edit of

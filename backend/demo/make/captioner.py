@@ -202,10 +202,7 @@ def train(work: Path, pace: Pace, coder: Vae, seed: int, count: int = COUNT) -> 
     pictures, wanted = np.concatenate([first[0], last[0]]), torch.cat([first[1], last[1]])
     scenes = [*first[2], *last[2]]
     captions = [scene.caption() for scene in scenes]
-    kinds = [
-        [index for index, scene in enumerate(scenes) if is_one(scene)] for is_one in (_easy, _two, _small)
-    ]
-    easy, *hard = (torch.tensor(kind or [0]) for kind in kinds)
+    easy, *hard = (_numbers_of(scenes, is_one) for is_one in (_easy, _two, _small))
 
     def loss_of(moment: Moment) -> Tensor:
         generator = keyed.generator(seed, "captioner", moment.step)
