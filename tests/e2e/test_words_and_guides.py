@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -387,6 +388,14 @@ batch_size = 2
   image_dir = "{shop.pictures}/2_sks shape"
   conditioning_data_dir = "{shop.guides}"
 """
+
+
+@pytest.fixture(autouse=True)
+def a_process_of_its_own() -> Iterator[None]:
+    """A process has one precision otherwise, that of the first run in it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, tool: str, line: list[str]) -> int:

@@ -19,10 +19,13 @@ from backend.train.checkpoints import Position, load_state
 from backend.train.manifest import Entry, Manifest
 from backend.train.room import check_space, forecast, patiently
 from backend.train.saver import Saver, free_name
+from backend.train.sharding import Parts
 
 
 class Waiting:
     """A session whose user answers ``answers``, one at each wait."""
+
+    parts = Parts()
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)
