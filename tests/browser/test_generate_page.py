@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,14 @@ def idle(window: Any) -> None:
 
 def made(server: Server) -> list[Path]:
     return sorted((server.home / "outputs").rglob("20*/*.png"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def newer(server: Server, known: Path) -> Path:
+    """The newest picture, once it is another than ``known``."""
+    deadline = time.monotonic() + SLOW / 1000
+    while (newest := made(server)[-1]) == known and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return newest
 
 
 def test_pictures_are_drawn_and_found_again_after_a_reload(draw: Any, server: Server) -> None:
@@ -139,7 +148,7 @@ def test_a_picture_gives_its_settings_back_is_painted_over_and_compared(draw: An
     draw.wait_for_selector(".ge-mask-small:visible")
     fill(draw, prompt="a red ball", steps=4, image_strength=1)
     start(draw)
-    before, after = (Image.open(path).convert("RGB") for path in (first, made(server)[-1]))
+    before, after = (Image.open(path).convert("RGB") for path in (first, newer(server, first)))
     assert before.getpixel((60, 60)) == after.getpixel((60, 60)), "outside of the mask nothing changes"
     painted = [(x, 32) for x in range(10, 24)]
     assert any(before.getpixel(at) != after.getpixel(at) for at in painted)
