@@ -315,10 +315,8 @@ def _look_at_a_sample(tab) -> None:
     tab.click("#live .lv-thumb >> nth=0")
     tab.wait_for_function("document.querySelector('#live dialog[open] img').naturalWidth === 320")
     assert tab.inner_text("#live .lv-caption") == f"{EVIL} 0"
-    shown = tab.get_attribute("#live dialog[open] img", "src")
-    tab.keyboard.press("ArrowRight")  # to the next one of this prompt
-    assert tab.get_attribute("#live dialog[open] img", "src") != shown
-    assert tab.inner_text("#live .lv-caption") == f"{EVIL} 0"
+    tab.keyboard.press("ArrowRight")
+    assert tab.inner_text("#live .lv-caption") == f"{EVIL} 1"
     tab.keyboard.press("Escape")
     tab.wait_for_selector("#live dialog", state="hidden")
 

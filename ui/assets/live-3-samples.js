@@ -141,7 +141,9 @@ const enlarge = (index) => {
   const seed = picture.seed === null ? "" : ` · ${say("seed", { seed: picture.seed })}`;
   setText(place, `${say("step")} ${picture.step.toLocaleString()}${seed}`);
   offerOthers(picture);
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return;
+  dialog.showModal();
+  after.focus(); // not the choice beside it, which would take the arrow keys
 };
 // Along the steps with left and right, along the prompts of one step with up and down.
 dialog.addEventListener("keydown", (event) => {
