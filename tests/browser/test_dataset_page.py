@@ -150,7 +150,7 @@ def test_a_caption_is_edited_undone_and_found_again_after_a_restart(
     assert caption.read_text(encoding="utf-8") == long
     data.click(".ds-viewer .ds-close")
     data.wait_for_selector("#ds-undo:enabled")
-    assert "cut off" in data.inner_text('.ds-card[title="p00.png"]')
+    data.wait_for_selector('.ds-card[title="p00.png"]:has-text("cut off")')
 
     server.stop()
     server.start()

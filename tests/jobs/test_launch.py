@@ -58,7 +58,7 @@ def test_one_card_by_number_needs_the_launcher_as_well() -> None:
 
 def test_a_run_is_started_as_its_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(process, "_spawn", lambda run, command: started.append(command))
+    monkeypatch.setattr(process, "_spawn", lambda run, command, secrets=None: started.append(command))
     for count in (1, 3):
         run = create_run(tmp_path, "cat", to_toml(Settings().replace(num_processes=count)))
         process.start(run)
