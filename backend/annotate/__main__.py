@@ -8,18 +8,18 @@ name ``annotate.json``. What it says goes to ``events.jsonl`` beside it, as reco
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from backend.errors import AtelierError, InputError, Problem, run_main
+from backend.errors import AtelierError, Problem, run_main
 from backend.jobs.control import ControlReader
 from backend.jobs.events import EventLog
+from backend.jobs.files import read_job
 
 JOB = "annotate.json"
 _EVERY = 0.2
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("job", type=Path, help="a job's JSON file, or a folder that holds annotate.json")
     options = parser.parse_args(argv)
     path: Path = options.job / JOB if options.job.is_dir() else options.job
-    job = _read(path)
+    job = read_job(path)
     log = EventLog(path.with_name("events.jsonl"))
     control = ControlReader(path.with_name("control.jsonl"))
     # A job that is asked to end keeps what it has made.
@@ -65,18 +65,6 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, earlier)
         log.close()
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({(error.strerror or str(error)).lower()})") from None
-    except ValueError as error:
-        raise InputError(f"{path.name} is not valid JSON", where=str(path), why=str(error)) from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path.name} holds no job", where=str(path), why="a table is needed")
-    return cast("dict[str, Any]", found)
 
 
 def _do(job: Mapping[str, Any], log: EventLog, control: ControlReader) -> int:

@@ -136,11 +136,16 @@ def build_session(
         rounding=rounding,
         identity=identity,
     )
-    with parts.whole():
-        if team.main:
-            _check_space(session, run)
-    events.emit("plan", **_plan_event(prepared, session))
+    _announce(session, prepared, run)
     return session, position
+
+
+def _announce(session: Session, prepared: Prepared, run: Run) -> None:
+    """Look whether there is room for the files, and tell what is going to be done."""
+    with session.parts.whole():
+        if session.team.main:
+            _check_space(session, run)
+    session.events.emit("plan", **_plan_event(prepared, session))
 
 
 def _meter(

@@ -8,16 +8,16 @@ the name ``weights.json``. What it says goes to ``events.jsonl`` beside it, as r
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from backend.errors import AtelierError, InputError, Problem, run_main
+from backend.errors import AtelierError, Problem, run_main
 from backend.jobs.events import EventLog
+from backend.jobs.files import read_job
 
 JOB = "weights.json"
 _EVERY = 0.2
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--events", type=Path, help="where events go [events.jsonl beside the job]")
     options = parser.parse_args(argv)
     path: Path = options.job / JOB if options.job.is_dir() else options.job
-    values = _read(path)
+    values = read_job(path)
     log = EventLog(options.events or path.with_name("events.jsonl"))
     # A job that is asked to end clears away what it had begun to write.
     earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -61,18 +61,6 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, earlier)
         log.close()
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path} ({(error.strerror or str(error)).lower()})") from None
-    except ValueError as error:
-        raise InputError(f"{path.name} is not valid JSON", where=str(path), why=str(error)) from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path.name} holds no job", where=str(path), why="a table is needed")
-    return cast("dict[str, Any]", found)
 
 
 def _do(values: Mapping[str, Any], log: EventLog) -> int:

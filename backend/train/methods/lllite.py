@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,13 +15,20 @@ from backend.families.base import DiffusionModel
 from backend.networks import lllite, read_lora
 from backend.settings import Settings
 from backend.train import provenance
+from backend.train.methods.beside import Beside, write_tensors
 from backend.train.methods.network import DTYPES
 from backend.train.provenance import TrainingFacts
-from backend.weights.safefile import write_safetensors, write_torch
 
 
-class LLLiteMethod:
+class LLLiteMethod(Beside):
     """Steers SDXL's attention by the guide pictures of a dataset."""
+
+    misfit: ClassVar[Problem] = Problem(
+        "the restore point does not fit this ControlNet-LLLite",
+        why="its sizes or the base model were changed since it was made",
+        next="put them back, or start anew with its file as network_weights",
+        key="network_dim",
+    )
 
     def __init__(self, settings: Settings, plan: DatasetPlan, model: DiffusionModel, seed: int) -> None:
         self.settings = settings
@@ -59,47 +66,14 @@ class LLLiteMethod:
         finally:
             self.network.strength = before
 
-    def before_step(self, step: int) -> None:
-        """It is trained alike from the first step to the last."""
-
-    def constrain(self) -> None:
-        """Its weights have no bounds."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return self.network.parameter_groups(self.rates)
-
-    def weights(self) -> dict[str, Tensor]:
-        return self.network.weights()
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        own = {name: tensor.shape for name, tensor in self.network.weights().items()}
-        if {name: tensor.shape for name, tensor in weights.items()} != own:
-            raise InputError(
-                "the restore point does not fit this ControlNet-LLLite",
-                why="its sizes or the base model were changed since it was made",
-                next="put them back, or start anew with its file as network_weights",
-                key="network_dim",
-            )
-        self.network.load_weights(weights)
-
-    def suffix(self) -> str:
-        return f".{self.settings.saving.save_model_as}"
-
     def save(self, path: Path, facts: TrainingFacts) -> None:
         dtype = DTYPES.get(self.settings.saving.save_precision or "")
         tensors = {
             name: tensor if dtype is None else tensor.to(dtype)
             for name, tensor in self.network.file_weights().items()
         }
-        if path.suffix == ".safetensors":
-            metadata = provenance.modelspec(self.settings, facts, "/control-net-lllite", "LLLite")
-            write_safetensors(path, tensors, metadata)
-        else:
-            write_torch(path, tensors)
-
-    def describe(self) -> dict[str, Any]:
-        parameters = sum(p.numel() for p in self.trainable.parameters())
-        return {"title": self.title, "parts": dict(self.rates), "parameters": parameters}
+        metadata = provenance.modelspec(self.settings, facts, "/control-net-lllite", "LLLite")
+        write_tensors(path, tensors, metadata)
 
 
 def _network(settings: Settings, model: DiffusionModel, seed: int) -> lllite.LLLiteNetwork:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,13 +18,20 @@ from backend.networks.embedding_files import file_tensors, read_embedding, requi
 from backend.networks.embeddings import Embedding, NewWords
 from backend.settings import Settings
 from backend.train import provenance
+from backend.train.methods.beside import Beside, write_tensors
 from backend.train.methods.network import DTYPES
 from backend.train.provenance import TrainingFacts
-from backend.weights.safefile import write_safetensors, write_torch
 
 
-class TextualInversionMethod:
+class TextualInversionMethod(Beside):
     """Teaches the model's text encoders one word."""
+
+    misfit: ClassVar[Problem] = Problem(
+        "the restore point does not fit this word",
+        why="the number of vectors or the kind of base model was changed since it was made",
+        next="put them back, or start anew with its file as weights",
+        key="num_vectors_per_token",
+    )
 
     def __init__(self, settings: Settings, plan: DatasetPlan, model: DiffusionModel, seed: int) -> None:
         section = settings.word
@@ -51,45 +58,12 @@ class TextualInversionMethod:
         self.trainable.train()
         return self._notes
 
-    def before_step(self, step: int) -> None:
-        """A word is trained alike from the first step to the last."""
-
-    def constrain(self) -> None:
-        """Vectors have no bounds."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return self.network.parameter_groups(self.rates)
-
-    def weights(self) -> dict[str, Tensor]:
-        return self.network.weights()
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        own = {name: tensor.shape for name, tensor in self.network.weights().items()}
-        if {name: tensor.shape for name, tensor in weights.items()} != own:
-            raise InputError(
-                "the restore point does not fit this word",
-                why="the number of vectors or the kind of base model was changed since it was made",
-                next="put them back, or start anew with its file as weights",
-                key="num_vectors_per_token",
-            )
-        self.network.load_weights(weights)
-
-    def suffix(self) -> str:
-        return f".{self.settings.saving.save_model_as}"
-
     def save(self, path: Path, facts: TrainingFacts) -> None:
         dtype = DTYPES.get(self.settings.saving.save_precision or "", torch.float32)
         vectors = file_tensors(Embedding(self.network.tables(), self.layers))
         tensors = {name: tensor.to(dtype).contiguous() for name, tensor in vectors.items()}
-        if path.suffix == ".safetensors":
-            words = provenance.modelspec(self.settings, facts, "/textual-inversion", "TextualInversion")
-            write_safetensors(path, tensors, {"modelspec.trigger_phrase": self.word, **words})
-        else:
-            write_torch(path, tensors)
-
-    def describe(self) -> dict[str, Any]:
-        parameters = sum(p.numel() for p in self.trainable.parameters())
-        return {"title": self.title, "parts": dict(self.rates), "parameters": parameters}
+        metadata = provenance.modelspec(self.settings, facts, "/textual-inversion", "TextualInversion")
+        write_tensors(path, tensors, {"modelspec.trigger_phrase": self.word, **metadata})
 
     def _first(self, seed: int) -> Embedding:
         """The vectors to begin with: a file's, those of known words, or ones drawn by chance."""
