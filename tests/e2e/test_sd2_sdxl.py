@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from backend import families, networks
 from backend.demo.tiny import build_tiny_sd2, build_tiny_sdxl
 from backend.families.parts.latent import LatentDiffusion
-from backend.generate.engine import sample
+from backend.generate import sampling
+from backend.generate.engine import resolve
 from backend.generate.request import Request
 from tests.e2e.conftest import World, events
 from tests.families.reference import reference_text, reference_unet
@@ -140,7 +141,7 @@ def test_a_lora_changes_the_picture_as_in_diffusers(family: str, world_of, tmp_p
     request = Request(
         prompt="a red cat", negative="blur", width=64, height=64, steps=3, scale=4.0, seed=5, sampler="ddim"
     )
-    plain = sample(model, [request])
+    plain = drawn(model, request)
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5))
     draw = {
         "prompt": "a red cat", "negative_prompt": "blur", "width": 64, "height": 64, "num_inference_steps": 3,
@@ -153,10 +154,15 @@ def test_a_lora_changes_the_picture_as_in_diffusers(family: str, world_of, tmp_p
     wanted = sum(name.endswith("lora_down.weight") for name in weights if name.startswith("lora_unet"))
     assert injected == wanted, "nothing is missing, nothing is left over"
     network.attach()
-    changed = sample(model, [request])
+    changed = drawn(model, request)
     assert (changed - plain).abs().max() > 0.05
     theirs = pipeline(**draw, latents=noise.clone()).images
     torch.testing.assert_close(theirs, changed, atol=1e-3, rtol=1e-3)
+
+
+def drawn(model: LatentDiffusion, request: Request) -> torch.Tensor:
+    """Latents (1, 4, h, w) of what our engine draws."""
+    return sampling.sample(model, resolve(model, request)).final
 
 
 def pipeline_of(model: LatentDiffusion):

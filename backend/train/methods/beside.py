@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,23 +14,28 @@ from backend.weights.safefile import write_safetensors, write_torch
 
 
 class OwnTensors(Protocol):
-    """The tensors that are trained."""
+    """A module of the tensors that are trained."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
 
     def parameter_groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]: ...
 
     def weights(self) -> dict[str, Tensor]: ...
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None: ...
+    def load_weights(self, weights: Mapping[str, Tensor]) -> object: ...
 
 
-class Beside:
+Own = TypeVar("Own", bound=OwnTensors)
+
+
+class Beside(Generic[Own]):
     """Half of a :class:`backend.train.methods.base.Method`: what does not depend on what is taught."""
 
     settings: Settings
     rates: Mapping[str, float]
     title: str
-    network: OwnTensors
-    trainable: nn.Module
+    network: Own
+    trainable: Own
     misfit: ClassVar[Problem]
     """What is said of a restore point with tensors of other names or shapes."""
 

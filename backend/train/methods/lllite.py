@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +20,7 @@ from backend.train.methods.network import DTYPES
 from backend.train.provenance import TrainingFacts
 
 
-class LLLiteMethod(Beside):
+class LLLiteMethod(Beside[lllite.LLLiteNetwork]):
     """Steers SDXL's attention by the guide pictures of a dataset."""
 
     misfit: ClassVar[Problem] = Problem(
@@ -32,7 +32,7 @@ class LLLiteMethod(Beside):
 
     def __init__(self, settings: Settings, plan: DatasetPlan, model: DiffusionModel, seed: int) -> None:
         self.settings = settings
-        self.rates: Mapping[str, float] = {"unet": settings.optimizer.learning_rate}
+        self.rates = {"unet": settings.optimizer.learning_rate}
         if not settings.optimizer.learning_rate:
             raise InputError(
                 "nothing would be trained: the learning rate is 0",
@@ -40,7 +40,7 @@ class LLLiteMethod(Beside):
                 key="learning_rate",
             )
         self.network = _network(settings, model, seed)
-        self.trainable: lllite.LLLiteNetwork = self.network
+        self.trainable = self.network
         cond_dim, dim = lllite.sizes_of(self.network.state_dict())
         self.title = f"ControlNet-LLLite, {dim} inner numbers, {cond_dim} of the guide"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,7 +22,7 @@ from backend.train.methods.network import DTYPES
 from backend.train.provenance import TrainingFacts
 
 
-class TextualInversionMethod(Beside):
+class TextualInversionMethod(Beside[NewWords]):
     """Teaches the model's text encoders one word."""
 
     misfit: ClassVar[Problem] = Problem(
@@ -38,12 +37,10 @@ class TextualInversionMethod(Beside):
         assert section.token_string, "checked by the rules between options"
         self.settings, self.model, self.word = settings, model, section.token_string
         self.layers = model.context_layers() if section.xti else ()
-        self.rates: Mapping[str, float] = {
-            table.part: settings.optimizer.learning_rate for table in model.word_tables()
-        }
+        self.rates = {table.part: settings.optimizer.learning_rate for table in model.word_tables()}
         self._notes: list[Problem] = []
         self.network, self._words = make_words(model, {self.word: self._first(seed)})
-        self.trainable: NewWords = self.network
+        self.trainable = self.network
         vectors = f"{section.num_vectors_per_token} vector{'s' * (section.num_vectors_per_token > 1)}"
         each = f" for each of {len(self.layers)} layers" if self.layers else ""
         self.title = f"Textual inversion '{self.word}', {vectors}{each}"
