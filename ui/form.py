@@ -21,6 +21,7 @@ from backend.settings import deepspeed, schema
 from backend.settings.optimizers import unavailable
 from backend.settings.trackers import missing_trackers
 from ui.bind import own_keys
+from ui.docs.library import readings, title
 from ui.i18n import language, said, t, texts
 from ui.i18n.options import translated_groups
 
@@ -41,21 +42,31 @@ def filled(name: str) -> str:
 def form_schema(first: Sequence[str]) -> dict[str, Any]:
     """The whole form: ``first`` are the keys of the essentials, in order.
 
-    To an option's schema comes ``lacks``: choice -> why it cannot be chosen on this machine.
+    To an option's schema come ``lacks``: choice -> why it cannot be chosen on this machine, and ``read``:
+    the page and anchor of the docs that explain it. ``docs`` are the titles of those pages.
     """
     lacks = {"optimizer_type": unavailable(), "log_with": missing_trackers()}
     if why := deepspeed.missing():
         lacks["deepspeed"] = {"true": why}
     groups = [
-        {**group, "options": [_with_lacks(option, lacks) for option in group["options"]]}
+        {**group, "options": [_on_this_page(option, lacks) for option in group["options"]]}
         for group in translated_groups(schema()["groups"], language())
     ]
-    return {"first": list(first), "own": own_keys(), "groups": groups}
+    read = {place.partition("#")[0] for place in readings().values()}
+    return {
+        "first": list(first),
+        "own": own_keys(),
+        "groups": groups,
+        "docs": {name: title(name) for name in sorted(read)},
+    }
 
 
-def _with_lacks(option: dict[str, Any], lacks: dict[str, dict[str, str]]) -> dict[str, Any]:
-    found = lacks.get(option["key"])
-    return {**option, "lacks": {choice: said(why) for choice, why in found.items()}} if found else option
+def _on_this_page(option: dict[str, Any], lacks: dict[str, dict[str, str]]) -> dict[str, Any]:
+    key = option["key"]
+    own: dict[str, Any] = {"read": readings()[key]} if key in readings() else {}
+    if key in lacks:
+        own["lacks"] = {choice: said(why) for choice, why in lacks[key].items()}
+    return {**option, **own}
 
 
 def settings_page(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -13,23 +12,13 @@ from starlette.middleware import Middleware
 
 from ui import offers
 from ui.context import Context
+from ui.docs.route import routes
 from ui.form import ASSETS, asset
+from ui.header import header
 from ui.i18n import DEFAULT, NAMES, language, speaking, t
 from ui.i18n.language import COOKIE, LanguageOfRequest
 from ui.tabs import captioning, dataset, generate, merge, runs, settings, start, tagging, train
 from ui.theme import theme
-
-_PAGES = (
-    ("start", "./start"),
-    ("train", "./"),
-    ("dataset", "./dataset"),
-    ("captioning", "./captioning"),
-    ("tagging", "./tagging"),
-    ("generate", "./generate"),
-    ("models", "./models"),
-    ("runs", "./runs"),
-    ("system", "./system"),
-)
 
 _EARLY = """<script>
 try {
@@ -44,31 +33,11 @@ try {
 """Runs before Gradio reads the address: a theme that was chosen here wins over the system's."""
 
 
-def _link(path: str, label: str, here: bool) -> str:
-    return f'<a href="{path}"{" aria-current=page" if here else ""}>{html.escape(label)}</a>'
-
-
-def _languages() -> str:
-    """The choice of languages, each in its own words; the script beside it remembers what is chosen."""
-    choices = "".join(
-        f'<option value="{name}" lang="{name}"{" selected" if name == language() else ""}>{own}</option>'
-        for name, own in NAMES.items()
-    )
-    label = html.escape(t("app.language"))
-    return f'<select class="at-language" aria-label="{label}" title="{label}">{choices}</select>'
-
-
 def _header(active: str) -> gr.HTML:
-    """Name, pages, language and theme. The pages are plain links that work without a script."""
-    links = "".join(_link(path, t(f"app.{name}"), name == active) for name, path in _PAGES)
+    """Name, pages, help, language and theme."""
     return gr.HTML(
         value="",
-        html_template=(
-            f'<header class="at-head"><a class="at-name" href="./start">{t("app.name")}</a>'
-            f'<nav aria-label="{t("app.pages")}">{links}</nav>{_languages()}'
-            f'<button type="button" class="at-theme" aria-label="{t("app.theme")}" title="{t("app.theme")}">'
-            "\u25d0</button></header>"
-        ),
+        html_template=header(active),
         js_on_load=asset("head.js"),
         elem_id="head",
         apply_default_css=False,
@@ -195,5 +164,5 @@ def launch_options(context: Context) -> dict[str, Any]:
         "quiet": True,
         "prevent_thread_lock": True,
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)]},
+        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)], "routes": routes()},
     }

@@ -64,3 +64,15 @@ def theme() -> Base:
         button_large_radius="8px",
         button_small_radius="8px",
     )
+
+
+def variables() -> str:
+    """The same colours and fonts as style sheet, for pages that are not Gradio's."""
+    light = "".join(f"--{name.replace('_', '-')}: {colour}; " for name, (colour, _) in _COLOURS.items())
+    dark = "".join(f"--{name.replace('_', '-')}: {colour}; " for name, (_, colour) in _COLOURS.items())
+    fonts = f"--font: {_listed(_SANS)}; --font-mono: {_listed(_MONO)}; "
+    return f":root {{ color-scheme: light; {light}{fonts}}} .dark {{ color-scheme: dark; {dark}}}"
+
+
+def _listed(fonts: tuple[str, ...]) -> str:
+    return ", ".join(f'"{font}"' if " " in font else font for font in fonts)

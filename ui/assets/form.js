@@ -3,7 +3,8 @@
 // whole (see train.js).
 //
 // makeForm(root, schema, text, onChange, onBrowse) -> {values, set, base, problems, jump, family, recent, flush}
-//   schema: {first: [key], groups: [{id, title, help, options: [{key, type, default, ...}]}]}
+//   schema: {first: [key], groups: [{id, title, help, options: [{key, type, default, read, ...}]}],
+//            docs: {page: title}}; read is the page of the docs, with its anchor, that explains the option
 //   text(key, parts): a text of the page
 //   onBrowse(spec, value): a promise of the path that was chosen for a field, or of null
 //   onChange(values): called after edits with {key: value} of all that differs from its default
@@ -185,7 +186,7 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
   }
 
   // An option says only what differs from these.
-  const plain = { optional: false, unit: "", choices: [], choice_titles: [], open: false, lacks: {}, suggestions: [], path: null, show_if: [], families: [], methods: [], note: "", english: "", multiline: false };
+  const plain = { optional: false, unit: "", choices: [], choice_titles: [], open: false, lacks: {}, suggestions: [], path: null, show_if: [], families: [], methods: [], note: "", english: "", read: "", multiline: false };
   const fill = (group) => (option) => ({ ...plain, ...option, kind: option.type, section: group.id, default: Array.isArray(option.default) ? option.default.join(" ") : option.default });
   const fields = schema.groups.flatMap((group) => group.options.map(fill(group)));
   const byKey = new Map(fields.map((spec) => [spec.key, spec]));
@@ -300,7 +301,8 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
   }
 
   // ---- the words behind a label -------------------------------------------------------------
-  const card = make("div", { class: "at-card-about", role: "tooltip", hidden: true });
+  // It stands behind its button in the order of the keyboard, so that its links are the next to be reached.
+  const card = make("div", { class: "at-card-about", role: "note", hidden: true });
   root.append(card);
   let openAbout = null;
 
@@ -308,6 +310,14 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
     openAbout?.setAttribute("aria-expanded", "false");
     openAbout = null;
     card.hidden = true;
+  }
+
+  // The docs open beside the page, which keeps what is typed into it.
+  const docs = (place, words) => make("a", { href: "./docs/" + place, target: "atelier-docs" }, words);
+
+  function readOn({ key, read }) {
+    const page = schema.docs[read.split("#")[0]];
+    return make("p", { class: "at-read-on" }, text("form.read_on") + " ", page ? docs(read, page) : null, page ? " \u00b7 " : null, docs("options#" + key, text("form.all_options")));
   }
 
   function about(button, spec) {
@@ -321,7 +331,8 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
       base !== null && !schema.own.includes(spec.key) && [text("train.preset"), spelled(spec, baseOf(spec))],
     ].filter(Boolean);
     card.replaceChildren(make("p", {}, spec.help), spec.note ? make("p", {}, spec.note) : "",
-      make("dl", {}, ...facts.flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])));
+      make("dl", {}, ...facts.flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])), readOn(spec));
+    button.closest(".at-label").after(card);
     card.hidden = false;
     const frame = root.getBoundingClientRect();
     const spot = button.getBoundingClientRect();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 
@@ -12,13 +13,30 @@ from backend.jobs.runs import list_runs
 from backend.settings import read_preset, to_toml
 from backend.system.paths import REPOSITORY
 from ui.context import Context
+from ui.docs.library import title
 from ui.form import asset, filled
+from ui.header import HELP_WINDOW
 from ui.i18n import t, texts
 from ui.offers import offered
 from ui.tabs.runs import facts
 
 _NEWEST = 5
 _DEMO = "demo-creature"
+_TASKS = (
+    "train-a-lora",
+    "prepare-a-dataset",
+    "caption-and-tag",
+    "learn-well",
+    "dreambooth-and-fine-tuning",
+    "textual-inversion",
+    "generate",
+    "merge-and-convert",
+    "memory-and-speed",
+    "command-line",
+    "troubleshooting",
+    "options",
+)
+"""Pages of the docs that are offered here."""
 
 
 class StartPage:
@@ -39,12 +57,20 @@ class StartPage:
         return {"run": run.id}
 
 
+def _how_to() -> str:
+    """Links to the docs, one a task."""
+    return "".join(
+        f'<li><a href="./docs/{name}" target="{HELP_WINDOW}">{html.escape(title(name))}</a></li>'
+        for name in _TASKS
+    )
+
+
 def build(context: Context) -> gr.HTML:
     """Draw the page."""
     page = StartPage(context)
     return gr.HTML(
         value="",
-        html_template=filled("start.html"),
+        html_template=filled("start.html").replace("[[HOWTO]]", _how_to()),
         js_on_load=asset("start.js"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('start.css')} }}</style>",
         server_functions=offered(context, "start", (page.newest, page.demo)),
