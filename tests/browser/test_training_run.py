@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +89,10 @@ def test_a_training_from_start_to_resume(page: Any, server: Server, tiny_sd15: P
     assert page.input_value("#opt-output_name") == "yellow ball"
     assert page.is_disabled("#btn-start")
 
+    page.evaluate("window.before = true")
     server.stop()
-    time.sleep(1)
     server.start()
-    open_train(page)
+    page.wait_for_function("!window.before && document.querySelector('[data-ready]')", timeout=WAIT)
     wait_for(page, "running")
     wait_for_step(page, 8)
 
