@@ -31,6 +31,8 @@ Conditioning = Mapping[str, Tensor]
 SD 1.x: ``hidden`` (B, L, D)."""
 TokenIds = Mapping[str, Tensor]
 """Text-encoder name -> ids (B, chunks, 77), int64."""
+TokenWeights = Mapping[str, Tensor]
+"""Text-encoder name -> how much each of its tokens counts, float32, shaped as its ids."""
 
 
 class AdapterModule(NamedTuple):
@@ -102,8 +104,8 @@ class DiffusionModel(ABC):
     """Picture sides / latent sides."""
     side_multiple: ClassVar[int] = 8
     """Sides of pictures are multiples of this many pixels."""
-    reads_emphasis: ClassVar[bool] = False
-    """Whether :meth:`tokenize_weighted` and :meth:`weigh_text` have a meaning."""
+    text_without_mean: ClassVar[frozenset[str]] = frozenset()
+    """Conditioning whose mean is chance, so that emphasis cannot be brought back to it."""
     optional_text: ClassVar[frozenset[str]] = frozenset()
     """Text encoders that stay as they are unless a person asks for them to be trained."""
     default_resolution: int
@@ -131,22 +133,17 @@ class DiffusionModel(ABC):
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         """Conditioning of tokens. Differentiable when the encoders' weights are."""
 
+    @abstractmethod
     def tokenize_weighted(
         self, captions: Sequence[str], max_token_length: int | None = None
-    ) -> tuple[TokenIds, Tensor]:
+    ) -> tuple[TokenIds, TokenWeights]:
         """As :meth:`tokenize` for captions with emphasis such as ``(word:1.2)``, and how much each token
-        counts: (B, chunks, 77) float32. For families whose text is CLIP's alone:
-        ``ClipTokenizer.weighted_chunks`` gives both, and several encoders share one table.
+        counts. Start, end and padding count 1."""
 
-        Raises:
-            InputError: the family has no meaning for it.
-        """
-        raise _no_emphasis()
-
-    def weigh_text(self, conditioning: Conditioning, weights: Tensor) -> Conditioning:
+    @abstractmethod
+    def weigh_text(self, conditioning: Conditioning, weights: TokenWeights) -> Conditioning:
         """Conditioning from :meth:`encode_text` with hidden states times the weights of their tokens
         (``weigh_states``); pooled outputs stay. Goes with :meth:`tokenize_weighted`."""
-        raise _no_emphasis()
 
     def word_tables(self) -> list[WordTable]:
         """The tables that words can be added to, one for each text encoder that takes some."""
@@ -260,11 +257,3 @@ class DiffusionModel(ABC):
         for module in self.parts().values():
             module.to(device=device, dtype=dtype)
         return self
-
-
-def _no_emphasis() -> InputError:
-    return InputError(
-        "this family of models does not read emphasis in captions",
-        next="leave weighted_captions out",
-        key="weighted_captions",
-    )

@@ -2,17 +2,19 @@
 ``[word]``, escapes, ``BREAK``, and texts longer than one pass of the text encoder.
 
 Hidden states are multiplied by the weights of their tokens, then all of a prompt is brought back to the
-mean that it had, so that emphasis moves attention between words and not the picture's contrast. (Captions
-in training are not brought back: see ``families.parts.tokenizer.weigh_states``.)
+mean that it had, so that emphasis moves attention between words and not the picture's contrast; T5's, whose
+mean is chance, to the mean of their absolute values. (Captions in training are not brought back: see
+``families.parts.tokenizer.weigh_states``.)
 
-A text is read in pieces of 75 tokens. ``BREAK`` ends a piece: what follows begins a new one. Families that
-do not read emphasis take brackets as they are and have one piece.
+A text is read in pieces of 75 tokens. ``BREAK`` ends a piece: what follows begins a new one. Each piece is
+padded and read as a text of its own, by every text encoder of the family, and what it becomes stands behind
+what the piece before became. (T5 has no pieces but those between BREAKs: it reads more at a time.)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from backend.data.emphasis import Part, parse, plain
 from backend.data.tokens import room
-from backend.families.base import Conditioning, DiffusionModel, TokenIds
+from backend.families.base import Conditioning, DiffusionModel, TokenIds, TokenWeights
 from backend.generate.request import EmphasisMode
 
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
@@ -31,10 +33,10 @@ _LEAST_MEAN = 1e-4
 
 
 class Read(NamedTuple):
-    """Tokens of prompts, and how much each counts (B, chunks, 77), where there is emphasis."""
+    """Tokens of prompts (B, pieces, ...), and how much each counts."""
 
     tokens: TokenIds
-    weights: Tensor | None
+    weights: TokenWeights
 
 
 def encode(
@@ -45,28 +47,24 @@ def encode(
     device: torch.device,
     mode: EmphasisMode = "original",
 ) -> Conditioning:
-    """Conditioning of prompts; a family that does not read emphasis takes brackets as they are."""
+    """Conditioning of prompts, (B, ...)."""
     read = _read(model, prompts, max_token_length)
     found = model.encode_text({key: ids.to(device) for key, ids in read.tokens.items()}, clip_skip)
-    weights = read.weights
-    if weights is None or bool((weights == 1).all()):
+    if all(bool((weights == 1).all()) for weights in read.weights.values()):
         return found
-    weighed = model.weigh_text(found, weights)
+    weighed = model.weigh_text(found, read.weights)
     if mode == "none":
         return weighed
+    by_size = set(weighed) if mode == "abs" else model.text_without_mean
     return {
-        key: tensor if tensor is found[key] else _levelled(found[key], tensor, mode == "abs")
+        key: tensor if tensor is found[key] else _levelled(found[key], tensor, key in by_size)
         for key, tensor in weighed.items()
     }
 
 
 def token_count(model: DiffusionModel, prompt: str) -> int:
     """Tokens of the longest part between two BREAKs, as it is encoded."""
-    return (
-        max(model.token_count(plain(part)) for part in parts(prompt))
-        if model.reads_emphasis
-        else (model.token_count(_without_breaks(prompt)))
-    )
+    return max(model.token_count(plain(part)) for part in parts(prompt))
 
 
 def tokens_needed(model: DiffusionModel, prompt: str) -> int:
@@ -91,23 +89,16 @@ def _written(part: Part) -> str:
     return text if part.weight == 1 or not text else f"({text}:{part.weight:.17f})"
 
 
-def _without_breaks(prompt: str) -> str:
-    return _BRACES.sub(r"\1", _BREAK.sub(" ", prompt))
-
-
 def _read(model: DiffusionModel, prompts: Sequence[str], max_token_length: int | None) -> Read:
-    if not model.reads_emphasis:
-        return Read(model.tokenize([_without_breaks(prompt) for prompt in prompts], max_token_length), None)
     cut = [parts(prompt) for prompt in prompts]
     most = max(map(len, cut))
     rows = [model.tokenize_weighted([*each, *[""] * (most - len(each))], max_token_length) for each in cut]
-    tokens = {key: torch.stack([_in_a_row(ids[key]) for ids, _ in rows]) for key in rows[0][0]}
-    return Read(tokens, torch.stack([_in_a_row(weights) for _, weights in rows]))
+    return Read(_in_a_row([ids for ids, _ in rows]), _in_a_row([weights for _, weights in rows]))
 
 
-def _in_a_row(pieces: Tensor) -> Tensor:
-    """(parts, chunks, 77) -> (parts x chunks, 77)."""
-    return pieces.flatten(0, 1)
+def _in_a_row(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """B of (parts, chunks, 77) by encoder -> (B, parts x chunks, 77)."""
+    return {key: torch.stack([row[key].flatten(0, 1) for row in rows]) for key in rows[0]}
 
 
 def _levelled(before: Tensor, after: Tensor, sizes: bool) -> Tensor:

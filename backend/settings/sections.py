@@ -52,8 +52,8 @@ class ModelSettings(Section):
         unit="tokens", families=_DIFFUSION,
     )  # fmt: skip
     weighted_captions: bool = option(
-        False, "Emphasis in captions", "(word) counts more, [word] less, (word:1.2) as much as it says; \\( is a bracket. Not for SD 3.",
-        level="expert", families=("sd1", "sd2", "sdxl"),
+        False, "Emphasis in captions", "(word) counts more, [word] less, (word:1.2) as much as it says; \\( is a bracket.",
+        level="expert",
     )  # fmt: skip
 
 
@@ -138,12 +138,12 @@ class CachingSettings(Section):
     cache_latents_to_disk: bool = option(False, "... on disk", "Keep the latents for the next run. They are found by content, so they are never stale.", resume="safe")
     use_npz_caches: bool = option(False, "Use sd-scripts' caches", "Take latents from sd-scripts' .npz files beside the pictures when size and mirroring agree, with SD 3 encoded captions as well. They do not say which model made them, so switch it on only when it was this one.", level="expert")
     vae_batch_size: int = option(1, "Pictures encoded at once", "For caching latents.", ge=1, le=256, level="expert", resume="safe")
-    cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.")
-    cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert", resume="safe")
-    text_encoder_batch_size: int | None = option(None, "Captions encoded at once", "For caching text; the training batch size when empty.", ge=1, le=1024, level="expert", resume="safe")
+    cache_text_encoder_outputs: bool = option(False, "Cache text", "Encode captions once and free the text encoder. It cannot be trained then.", methods=TEXTUAL)
+    cache_text_encoder_outputs_to_disk: bool = option(False, "... on disk", "Keep encoded captions for the next run.", level="expert", resume="safe", methods=TEXTUAL)
+    text_encoder_batch_size: int | None = option(None, "Captions encoded at once", "For caching text; the training batch size when empty.", ge=1, le=1024, level="expert", resume="safe", methods=TEXTUAL)
     caption_variants: int | None = option(
         None, "Caption variants", "With cached text and anything random in captions: different versions kept of each caption. Empty: 8, or 1 when nothing is random.",
-        ge=1, le=1000, level="expert",
+        ge=1, le=1000, level="expert", methods=TEXTUAL,
     )  # fmt: skip
 
 

@@ -179,12 +179,15 @@ def _texts(
     watch.events.emit("phase", name="caching text", title="Encoding captions")
     found = model.text_encoders.items()
     identity = "+".join(weights_identity(encoder) for name, encoder in found if name in encoders)
-    identity += model.text_rules() + ("+emphasis" if settings.model.weighted_captions else "")
+    emphasis = settings.model.weighted_captions
+    identity += model.text_rules() + ("+emphasis" if emphasis else "")
     store = open_store("texts", identity, disk=settings.caching.cache_text_encoder_outputs_to_disk)
     length, skip = settings.model.max_token_length, settings.model.clip_skip
     cache = TextCache(store, identity, max_token_length=length, clip_skip=skip)
     layout = model.caption_files(encoders) if settings.caching.use_npz_caches else None
-    if layout is not None:
+    if layout is not None and emphasis:
+        watch.events.emit("note", text="captions in .npz files are not read: they have no emphasis")
+    elif layout is not None:
         taken = take_texts(plan, cache, NpzTexts(layout), seed=0)
         watch.events.emit("note", text=f"{taken} encoded captions are read from sd-scripts' .npz files")
     device = next(model.denoiser.parameters()).device

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from backend.data.loader import Batch, Loader
-from backend.families.base import DiffusionModel, Sizes, TokenIds
+from backend.families.base import DiffusionModel, Sizes, TokenIds, TokenWeights
 from backend.jobs.control import ControlReader
 from backend.jobs.events import Sink
 from backend.settings import Settings
@@ -138,7 +138,7 @@ class Session:
             sizes=Sizes(batch.sizes.original, batch.sizes.crop, batch.sizes.target),
         )
 
-    def _tokens(self, captions: Sequence[str]) -> tuple[TokenIds | None, torch.Tensor | None]:
+    def _tokens(self, captions: Sequence[str]) -> tuple[TokenIds | None, TokenWeights | None]:
         """Ids for the text encoders that run in the step, None for none, and their emphasis."""
         if self.cached_text == self.model.text_encoders.keys():
             return None, None

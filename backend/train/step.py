@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from backend.families.base import Conditioning, DiffusionModel, Sizes, TokenIds
+from backend.families.base import Conditioning, DiffusionModel, Sizes, TokenIds, TokenWeights
 from backend.train.objectives import Objective
 from backend.train.texts import encode
 
@@ -33,7 +33,7 @@ class ClassText:
     shares: Tensor
     """(B,) float32: how much each picture's hold counts."""
     tokens: TokenIds | None = None
-    token_weights: Tensor | None = None
+    token_weights: TokenWeights | None = None
     text: Conditioning | None = None
 
 
@@ -60,8 +60,8 @@ class StepInputs:
     """Noisy latents to use as they are, for comparing numbers with another trainer."""
     draws: Conditioning | None = None
     """Further conditioning, drawn for each picture at this visit."""
-    token_weights: Tensor | None = None
-    """Emphasis of ``tokens``, (B, chunks, 77)."""
+    token_weights: TokenWeights | None = None
+    """Emphasis of ``tokens``."""
     to_base: Tensor | None = None
     """(B,) bool: pictures whose target is what the base model says."""
     class_text: ClassText | None = None

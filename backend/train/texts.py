@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from backend.data.emphasis import plain
 from backend.data.loader import caption_at
@@ -14,30 +13,23 @@ from backend.data.report import count, listing
 from backend.data.tokens import room
 from backend.data.types import DatasetPlan, Picture
 from backend.errors import Problem
-from backend.families.base import Conditioning, DiffusionModel, TokenIds
+from backend.families.base import Conditioning, DiffusionModel, TokenIds, TokenWeights
 from backend.settings.declare import declarations
 from backend.settings.sections import ModelSettings
 
 
 def tokenize(
     model: DiffusionModel, captions: Sequence[str], settings: ModelSettings, device: torch.device
-) -> tuple[TokenIds, Tensor | None]:
-    """Ids of captions on the device and, with ``weighted_captions``, how much each token counts.
-
-    Raises:
-        InputError: the family has no meaning for emphasis.
-    """
-    weights = None
-    if settings.weighted_captions:
-        tokens, weights = model.tokenize_weighted(captions, settings.max_token_length)
-        weights = weights.to(device)
-    else:
-        tokens = model.tokenize(captions, settings.max_token_length)
-    return {name: ids.to(device) for name, ids in tokens.items()}, weights
+) -> tuple[TokenIds, TokenWeights | None]:
+    """Ids of captions on the device and, with ``weighted_captions``, how much each token counts."""
+    if not settings.weighted_captions:
+        return _onto(model.tokenize(captions, settings.max_token_length), device), None
+    tokens, weights = model.tokenize_weighted(captions, settings.max_token_length)
+    return _onto(tokens, device), _onto(weights, device)
 
 
 def encode(
-    model: DiffusionModel, tokens: TokenIds, weights: Tensor | None, clip_skip: int | None
+    model: DiffusionModel, tokens: TokenIds, weights: TokenWeights | None, clip_skip: int | None
 ) -> Conditioning:
     """Conditioning of tokens, with the emphasis they have. Differentiable as the encoders are."""
     found = model.encode_text(tokens, clip_skip=clip_skip)
@@ -57,6 +49,10 @@ def cut_captions(model: DiffusionModel, plan: DatasetPlan, settings: ModelSettin
     longer = f" max_token_length {limit + 75} reads more." if can_read_more else ""
     text = f"{count(len(names), 'caption is', 'captions are')} longer than {limit} tokens and cut there: "
     return [Problem(f"{text}{listing(names)}.{longer}", key="max_token_length")]
+
+
+def _onto(tensors: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def _size(model: DiffusionModel, picture: Picture, settings: ModelSettings) -> int:

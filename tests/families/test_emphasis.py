@@ -9,11 +9,9 @@ import torch
 
 from backend import families
 from backend.data.emphasis import parse, plain
-from backend.errors import InputError
 from backend.families.base import DiffusionModel
 from backend.families.parts.tokenizer import ClipTokenizer, weigh_states
 from backend.generate.text import encode, token_count
-from tests.generate.fake import FakeModel
 from tests.train.small import SmallModel
 
 
@@ -109,11 +107,3 @@ def test_a_prompt_keeps_its_mean() -> None:
     torch.testing.assert_close(found.mean((-2, -1)), before.mean((-2, -1)))
     torch.testing.assert_close(found[0, 1] / found[0, 0], 9 * before[0, 1] / before[0, 0])
     torch.testing.assert_close(found[1], before[1])
-
-
-def test_a_family_without_emphasis_takes_brackets_as_they_are() -> None:
-    model = FakeModel()
-    found = encode(model, ["(a)"], None, None, torch.device("cpu"))["hidden"]
-    assert torch.equal(found, model.encode_text(model.tokenize(["(a)"]))["hidden"])
-    with pytest.raises(InputError, match="does not read emphasis"):
-        model.tokenize_weighted(["(a)"])

@@ -8,7 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from backend.families.base import AdapterModule, Conditioning, DiffusionModel, Sizes, Source, TokenIds
+from backend.data.emphasis import parse
+from backend.families.base import (
+    AdapterModule,
+    Conditioning,
+    DiffusionModel,
+    Sizes,
+    Source,
+    TokenIds,
+    TokenWeights,
+)
 from backend.families.store import Entry
 
 LIMIT = 75
@@ -64,6 +73,20 @@ class FakeModel(DiffusionModel):
 
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         return {"hidden": self.text_encoders["te"](tokens["te"][:, 0]) * (clip_skip or 1)}
+
+    def tokenize_weighted(
+        self, captions: Sequence[str], max_token_length: int | None = None
+    ) -> tuple[TokenIds, TokenWeights]:
+        parts = [[(part.text.encode(), part.weight) for part in parse(text)] for text in captions]
+        ids = self.tokenize([b"".join(text for text, _ in row).decode() for row in parts], max_token_length)
+        weights = torch.ones(ids["te"].shape)
+        for row, found in enumerate(parts):
+            each = [weight for text, weight in found for _ in text][: weights.shape[-1]]
+            weights[row, 0, : len(each)] = torch.tensor(each)
+        return ids, {"te": weights}
+
+    def weigh_text(self, conditioning: Conditioning, weights: TokenWeights) -> Conditioning:
+        return {"hidden": conditioning["hidden"] * weights["te"][:, 0, :, None]}
 
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
         return nn.functional.avg_pool2d(pixels, 8).repeat(1, 2, 1, 1)[:, :4] + 0 * noise

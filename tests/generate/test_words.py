@@ -66,7 +66,7 @@ def test_a_word_of_three_vectors_takes_three_places(sd1, tmp_path):
         weighted = sd1.tokenize_weighted(["a (mycat:1.5)"])
     assert ids[4:7].tolist() == [49408, 49409, 49410]
     assert ids[:4].tolist() == before[:4].tolist()
-    assert weighted[1][0, 0, 2:5].tolist() == [1.5, 1.5, 1.5]
+    assert weighted[1]["te"][0, 0, 2:5].tolist() == [1.5, 1.5, 1.5]
     assert sd1.tokenize([CAPTION])["te"][0, 0].tolist() == before.tolist()
 
 

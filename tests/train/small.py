@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from backend.data.emphasis import parse
 from backend.data.plan import build_plan
 from backend.families.base import AdapterModule, Conditioning, TokenIds
 from backend.jobs.runs import Run, create_run
@@ -41,7 +40,6 @@ class SmallModel(FakeModel):
     """As the fake model of the generator, with something to train in both parts."""
 
     family = "sd1"
-    reads_emphasis = True
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
@@ -51,20 +49,6 @@ class SmallModel(FakeModel):
 
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         return {"hidden": self.text_encoders["te"](tokens["te"][:, 0])}
-
-    def tokenize_weighted(
-        self, captions: Sequence[str], max_token_length: int | None = None
-    ) -> tuple[TokenIds, Tensor]:
-        parts = [[(part.text.encode(), part.weight) for part in parse(text)] for text in captions]
-        ids = self.tokenize([b"".join(text for text, _ in row).decode() for row in parts], max_token_length)
-        weights = torch.ones(ids["te"].shape)
-        for row, found in enumerate(parts):
-            each = [weight for text, weight in found for _ in text]
-            weights[row, 0, : len(each)] = torch.tensor(each)
-        return ids, weights
-
-    def weigh_text(self, conditioning: Conditioning, weights: Tensor) -> Conditioning:
-        return {"hidden": conditioning["hidden"] * weights[:, 0, :, None]}
 
     def adapter_modules(self) -> Iterator[AdapterModule]:
         yield AdapterModule("te_layer", "te", "text", self.text_encoders["te"].layer)

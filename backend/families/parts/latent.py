@@ -20,6 +20,7 @@ from backend.families.base import (
     Prediction,
     Source,
     TokenIds,
+    TokenWeights,
     WordTable,
 )
 from backend.families.parts.clip import ClipAttention, ClipMlp, ClipTextModel
@@ -58,7 +59,6 @@ class LatentDiffusion(DiffusionModel):
     """A U-Net on VAE latents, told what to draw by CLIP text encoders."""
 
     latent_channels: ClassVar[int] = 4
-    reads_emphasis: ClassVar[bool] = True
     layout: ClassVar[Layout]
     rule: ClassVar[Rule]
     text_parts: ClassVar[Mapping[str, str]]
@@ -105,10 +105,9 @@ class LatentDiffusion(DiffusionModel):
 
     def tokenize_weighted(
         self, captions: Sequence[str], max_token_length: int | None = None
-    ) -> tuple[TokenIds, Tensor]:
+    ) -> tuple[TokenIds, TokenWeights]:
         found = {k: each.weighted_chunks(captions, max_token_length) for k, each in self.tokenizers.items()}
-        weights = next(weights for _, weights in found.values())
-        return {key: ids for key, (ids, _) in found.items()}, weights
+        return {k: ids for k, (ids, _) in found.items()}, {k: weights for k, (_, weights) in found.items()}
 
     def word_tables(self) -> list[WordTable]:
         return [
@@ -121,8 +120,10 @@ class LatentDiffusion(DiffusionModel):
         for tokenizer in self.tokenizers.values():
             tokenizer.words = words
 
-    def weigh_text(self, conditioning: Conditioning, weights: Tensor) -> Conditioning:
-        return {**conditioning, "hidden": weigh_states(conditioning["hidden"], weights)}
+    def weigh_text(self, conditioning: Conditioning, weights: TokenWeights) -> Conditioning:
+        """Several encoders split a caption alike and stand side by side, so one's weights do for all."""
+        first = weights[next(iter(self.tokenizers))]
+        return {**conditioning, "hidden": weigh_states(conditioning["hidden"], first)}
 
     def encode_images(self, pixels: Tensor, noise: Tensor) -> Tensor:
         weight = self.autoencoder.encoder.conv_in.weight

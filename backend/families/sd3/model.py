@@ -22,13 +22,15 @@ from backend.families.base import (
     Sizes,
     Source,
     TokenIds,
+    TokenWeights,
     WordTable,
 )
 from backend.families.options import LoadOptions
 from backend.families.parts import names as parts_names
 from backend.families.parts.clip import END_ID, HEAD_SIZE, ClipAttention, ClipMlp, ClipTextModel
+from backend.families.parts.latent import device_of, joined_chunks
 from backend.families.parts.layout import original_shape
-from backend.families.parts.tokenizer import ClipTokenizer
+from backend.families.parts.tokenizer import ClipTokenizer, weigh_states
 from backend.families.parts.vae import Vae
 from backend.families.parts.vae_file import read_vae
 from backend.families.parts.words import Words
@@ -47,6 +49,8 @@ CLIP_L, CLIP_G, T5 = "te1", "te2", "te3"
 T5_MISSING = 77
 """Tokens of zeros that stand for T5's where there is no T5."""
 _PARTS = {CLIP_L: "clip_l", CLIP_G: "clip_g", T5: "t5xxl"}
+_CLIPS = ((CLIP_L, "l"), (CLIP_G, "g"))
+"""Key, and how its conditioning is named."""
 _EDGES: tuple[tuple[str, Container], ...] = (
     ("context_embedder", "edge"),
     ("t_embedder.mlp.0", "time"),
@@ -72,13 +76,16 @@ class StableDiffusion3(DiffusionModel):
 
     Its conditioning is kept by encoder, so that one can be left out later: ``clip_l`` (B, 77, 768),
     ``clip_g`` (B, 77, 1280), ``t5`` (B, T, 4096), ``pooled_l`` and ``pooled_g``; and, in training,
-    ``keep_clip_l``, ``keep_clip_g``, ``keep_t5`` (B,) and ``crops`` (B, 2).
+    ``keep_clip_l``, ``keep_clip_g``, ``keep_t5`` (B,) and ``crops`` (B, 2). A text of several pieces
+    has 75 states more of CLIP for each, and T more of T5; pooled is the first piece.
     """
 
     family: ClassVar[str] = "sd3"
     latent_channels: ClassVar[int] = 16
     side_multiple: ClassVar[int] = 16
     optional_text: ClassVar[frozenset[str]] = frozenset({T5})
+    text_without_mean: ClassVar[frozenset[str]] = frozenset({"t5"})
+    """Its last norm looks at sizes alone."""
 
     def __init__(
         self,
@@ -112,11 +119,30 @@ class StableDiffusion3(DiffusionModel):
         return cast(ClipTextModel, self.text_encoders[key])
 
     def tokenize(self, captions: Sequence[str], max_token_length: int | None = None) -> TokenIds:
-        """``te1`` and ``te2`` (B, 1, 77), ``te3`` (B, 1, T); T is the option of its own, and the CLIP
-        encoders read 75 tokens whatever ``max_token_length`` is."""
-        found = {key: tokenizer.chunks(captions) for key, tokenizer in self.tokenizers.items()}
+        """``te1`` and ``te2`` (B, chunks, 77), ``te3`` (B, 1, T); T is an option of its own, whatever
+        ``max_token_length`` is."""
+        found = {key: each.chunks(captions, max_token_length) for key, each in self.tokenizers.items()}
         if T5 in self.text_encoders:
             found[T5] = t5.token_ids(captions, self.options.t5xxl_max_token_length)[:, None]
+        return found
+
+    def tokenize_weighted(
+        self, captions: Sequence[str], max_token_length: int | None = None
+    ) -> tuple[TokenIds, TokenWeights]:
+        found = {k: each.weighted_chunks(captions, max_token_length) for k, each in self.tokenizers.items()}
+        if T5 in self.text_encoders:
+            ids, weights = t5.weighted_token_ids(captions, self.options.t5xxl_max_token_length)
+            found[T5] = ids[:, None], weights[:, None]
+        return {k: ids for k, (ids, _) in found.items()}, {k: weights for k, (_, weights) in found.items()}
+
+    def weigh_text(self, conditioning: Conditioning, weights: TokenWeights) -> Conditioning:
+        found = dict(conditioning)
+        for key, name in _CLIPS:
+            if f"clip_{name}" in found:
+                found[f"clip_{name}"] = weigh_states(found[f"clip_{name}"], weights[key])
+        if "t5" in found:
+            states = found["t5"]
+            found["t5"] = states * weights[T5].flatten(1)[..., None].to(states.device, states.dtype)
         return found
 
     def word_tables(self) -> list[WordTable]:
@@ -146,7 +172,7 @@ class StableDiffusion3(DiffusionModel):
         left, right = (
             self.clip(key).text_model.embeddings.token_embedding.embedding_dim for key in (CLIP_L, CLIP_G)
         )
-        for key, name, start, width in ((CLIP_L, "l", 0, left), (CLIP_G, "g", left, right)):
+        for (key, name), start, width in zip(_CLIPS, (0, left), (left, right), strict=True):
             if key in encoders:
                 columns[f"clip_{name}"] = ("lg_out", start, start + width)
                 columns[f"pooled_{name}"] = ("lg_pooled", start, start + width)
@@ -160,21 +186,26 @@ class StableDiffusion3(DiffusionModel):
 
     def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
         """Of those encoders whose tokens are given. CLIP: the last state but one, without the final
-        norm, as the paper has it (so ``clip_skip`` plays no part)."""
+        norm, as the paper has it (so ``clip_skip`` plays no part). Each piece is a text of its own."""
         found: dict[str, Tensor] = {}
-        for key, name in ((CLIP_L, "l"), (CLIP_G, "g")):
+        for key, name in _CLIPS:
             if key in tokens:
-                encoder = self.clip(key)
-                ids = tokens[key][:, 0].to(_device(encoder))
-                states = encoder.encode(
-                    ids, counts=_until_end(ids) if self.options.apply_lg_attn_mask else None
-                )
-                found[f"clip_{name}"], found[f"pooled_{name}"] = states.hidden, states.pooled
+                found[f"clip_{name}"], found[f"pooled_{name}"] = self._clip_states(key, tokens[key])
         if T5 in tokens:
             encoder = cast(T5Encoder, self.text_encoders[T5])
-            ids = tokens[T5][:, 0].to(_device(encoder))
-            found["t5"] = encoder(ids, ids != 0 if self.options.apply_t5_attn_mask else None)
+            pieces = tokens[T5].to(device_of(encoder))
+            ids = pieces.flatten(0, 1)
+            states: Tensor = encoder(ids, ids != 0 if self.options.apply_t5_attn_mask else None)
+            found["t5"] = states.unflatten(0, pieces.shape[:2]).flatten(1, 2)
         return found
+
+    def _clip_states(self, key: str, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden (B, chunks x 75 + 2, D) and pooled (B, P) of ``tokens`` (B, chunks, 77)."""
+        encoder = self.clip(key)
+        ids = tokens.to(device_of(encoder)).flatten(0, 1)
+        states = encoder.encode(ids, counts=_until_end(ids) if self.options.apply_lg_attn_mask else None)
+        hidden, pooled = (each.unflatten(0, tokens.shape[:2]) for each in (states.hidden, states.pooled))
+        return joined_chunks(hidden), pooled[:, 0]
 
     def training_draws(self, seed: int, keys: Sequence[tuple[str, int]]) -> Conditioning:
         """Which encoders each picture goes without at a visit, and where its positions begin."""
@@ -214,7 +245,7 @@ class StableDiffusion3(DiffusionModel):
         return output.to(noisy.dtype)
 
     def _joined(self, text: Conditioning, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """``context`` (B, 77 + T, 4096) and ``pooled`` (B, 2048).
+        """``context`` (B, 77 + T, 4096) and ``pooled`` (B, 2048), for a text of one piece.
 
         Tokens of both CLIPs side by side, filled up with zeros to T5's width, then T5's tokens.
         """
@@ -335,10 +366,6 @@ class StableDiffusion3(DiffusionModel):
             "shift_factor": vae.shift_factor,
         }
         return {"transformer": {"num_attention_heads": shape.heads}, **texts, "vae": sizes}
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
 
 
 def _until_end(ids: Tensor) -> Tensor:

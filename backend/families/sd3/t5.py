@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backend.data.emphasis import Part, parse
 from backend.families.parts.checkpointing import Checkpointed
 
 if TYPE_CHECKING:
@@ -198,3 +200,31 @@ def token_ids(captions: Sequence[str], length: int) -> Tensor:
         ids = tokenizer().encode(text, add_special_tokens=False).ids[: length - 1]
         row[: len(ids) + 1] = torch.tensor([*ids, 1])
     return rows
+
+
+def weighted_token_ids(captions: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+    """As :func:`token_ids` for captions with emphasis, and how much each token counts, (B, length) float32.
+
+    A caption is read as if its brackets were not there, so that they never change how it falls into
+    tokens; then each token counts what its letters count, the mean where those differ. End and
+    padding count 1.
+    """
+    read = [parse(text) for text in captions]
+    ids = token_ids(["".join(part.text for part in parts) for parts in read], length)
+    weights = torch.ones(ids.shape)
+    for row, parts in zip(weights, read, strict=True):
+        found = _token_weights(parts)[: length - 1]
+        row[: len(found)] = torch.tensor(found)
+    return ids, weights
+
+
+def _token_weights(parts: Sequence[Part]) -> list[float]:
+    text = "".join(part.text for part in parts)
+    letters = [part.weight for part in parts for _ in part.text]
+
+    def weight(start: int, end: int) -> float:
+        """A blank, which is the mark before a word, counts as the word behind it."""
+        own = [letters[place] for place in range(start, end) if not text[place].isspace()]
+        return fmean(own or letters[end : end + 1] or [1.0])
+
+    return [weight(*span) for span in tokenizer().encode(text, add_special_tokens=False).offsets]
