@@ -26,6 +26,7 @@ def main() -> int:
     for name in ("vae", "clip_l", "clip_g", "t5xxl"):
         found.add_argument(f"--{name}", type=Path, help="a file of this part")
     found.add_argument("--output", type=Path, default=Path("merged_model.safetensors"), help="[%(default)s]")
+    found.add_argument("--device", help="changes nothing: tensors go from file to file [cpu]")
     options = found.parse_args()
     job = JoinParts(
         dit=options.dit,

@@ -22,7 +22,7 @@ def main() -> int:
     from backend.data.edit.terminal import ProgressLine
 
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("src_img_folder", type=Path)
     parser.add_argument("dst_img_folder", type=Path)

@@ -80,7 +80,7 @@ def _undo(given: argparse.Namespace) -> int:
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("in_json", type=Path, nargs="?", help="metadata to read")
     found.add_argument("out_json", type=Path, nargs="?", help="metadata to write")

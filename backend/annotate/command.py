@@ -24,7 +24,7 @@ def parser(
 ) -> argparse.ArgumentParser:
     """A parser for the folder, the options of ``section``, and undoing."""
     found = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("train_data_dir", help="folder of pictures")
     options.add_arguments(found, section, ("train_data_dir", *leave_out))

@@ -44,7 +44,7 @@ def _others(folder: Path) -> str:
 
 def _parser(description: str | None, extension: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("train_data_dir", type=Path, help="folder of pictures")
     found.add_argument("out_json", type=Path, help="the metadata file to write: .json or .jsonl")

@@ -163,7 +163,7 @@ NOT_FOR_SDXL = frozenset({
 def parser(description: str | None, sdxl: bool = False) -> argparse.ArgumentParser:
     """The parser of ``gen_img.py``, or of ``sdxl_gen_img.py``."""
     found = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for option in USED:
         if not (sdxl and option.name in NOT_FOR_SDXL):

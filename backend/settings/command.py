@@ -1,7 +1,8 @@
 """The command line, read off the declarations.
 
 Options are written as sd-scripts' are: ``--key value``, ``--key=value``, a switch as ``--key``
-alone or ``--key=false``, a list as ``--key a b c``. Nothing is abbreviated.
+alone or ``--key=false``, a list as ``--key a b c``, and a name may be cut short while it is no
+other option's beginning.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import InputError, Problem
+from backend.settings.abbreviations import begun, whole_name
 from backend.settings.check import judge
 from backend.settings.declare import SECTIONS, Declared, declarations
 from backend.settings.dialect import ABSENT, NEEDS_NOTHING, RENAMED, Translated, translate, unknown
 from backend.settings.methods import METHODS, tool_of
+from backend.settings.paths import check_files
 from backend.settings.secrets import without_secrets
 from backend.settings.settings import DEFAULTS, Reading, Settings, read_own
 from backend.settings.tomlfile import Flat, read_flat
@@ -62,6 +65,7 @@ class _Typed:
 
     values: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     problems: list[Problem] = field(default_factory=list[Problem])
+    notes: list[Problem] = field(default_factory=list[Problem])
 
 
 def parse_command_line(
@@ -96,7 +100,9 @@ def parse_command_line(
     verdict = judge(reading.settings, complete and not unread, ignore=wrong)
     problems += [replace(error, where=reading.where.get(error.key or "", "")) for error in verdict.errors]
     if problems:
-        raise InputError(problems)
+        told = {problem.key for problem in problems}
+        files = check_files(reading.settings) if complete else []
+        raise InputError([*problems, *(problem for problem in files if problem.key not in told)])
     return ParsedCommand(reading.settings, tuple(reading.notes), frozenset(reading.where), asked)
 
 
@@ -153,7 +159,10 @@ def _split(argv: Sequence[str]) -> _Typed:
             else:
                 values.append(word)
             continue
-        key, equals, value = word[2:].partition("=")
+        written, equals, value = word[2:].partition("=")
+        key = whole_name(written)
+        if key != written:
+            typed.notes.append(Problem(f"--{written} is read as --{key}", where=PLACE, key=key))
         values = typed.values[key] = [value] if equals else []
     return typed
 
@@ -163,7 +172,7 @@ def _stray_advice(word: str) -> str:
 
 
 def _with_ending(path: Path) -> Path:
-    return path if path.suffix == ".toml" else path.with_name(path.name + ".toml")
+    return path if path.suffix.lower() == ".toml" else path.with_name(path.name + ".toml")
 
 
 def _actions(typed: _Typed) -> Actions:
@@ -206,8 +215,9 @@ def _config_file(typed: _Typed) -> Flat:
         typed.problems.append(_count_problem("config_file", words))
         return Flat()
     path = Path(words[0].strip())
+    whole = _with_ending(path)
     try:
-        return read_flat(_with_ending(path))
+        return read_flat(path if path.is_file() and not whole.exists() else whole)
     except InputError as error:
         return Flat(problems=list(error.problems))
 
@@ -236,7 +246,7 @@ def _merge(file: Flat, typed: _Typed) -> Reading:
     replaced = first.unpacked if "network_args" in typed.values else set[str]()
     values = {key: value for key, value in first.values.items() if key not in replaced} | second.values
     reading = read_own(values, first.where | second.where)
-    notes = [*first.notes, *second.notes]
+    notes = [*first.notes, *typed.notes, *second.notes]
     return replace(reading, notes=notes, problems=[*first.problems, *second.problems, *reading.problems])
 
 
@@ -260,7 +270,10 @@ def _translate_typed(typed: _Typed) -> Translated:
 
 
 def _unknown(key: str) -> Problem:
-    """An option that nobody knows, or sd-scripts' switch with a 'no' before it."""
+    """An option that nobody knows, the beginning of several, or a switch with a 'no' before it."""
+    if several := begun(key):
+        shown = ", ".join(f"--{name}" for name in several[:4]) + (", ..." if len(several) > 4 else "")
+        return Problem(f"--{key} may mean {shown}", where=PLACE, next="write the whole name", key=key)
     if key.startswith(("no_", "no-")) and key[3:] in declarations():
         return Problem(f"unknown option --{key}", where=PLACE, next=f"write --{key[3:]}=false", key=key)
     return unknown(key, PLACE, "option")

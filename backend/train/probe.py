@@ -18,12 +18,15 @@ from torch import Tensor
 
 from backend import families
 from backend.data.types import DatasetPlan
+from backend.errors import InputError
 from backend.families.base import Sizes
 from backend.settings import Settings
+from backend.system.headers import read_header
 from backend.train.family_rules import asked_prediction
+from backend.train.flow import objective_of
 from backend.train.methods.network import NetworkMethod
-from backend.train.objectives import Objective
 from backend.train.step import StepInputs, StepModule
+from backend.train.texts import tokenize
 
 
 def probe(settings: Settings, tensors: Path, captions: Path, use_noisy_latents: bool) -> dict[str, Any]:
@@ -31,36 +34,72 @@ def probe(settings: Settings, tensors: Path, captions: Path, use_noisy_latents: 
 
     ``tensors`` holds ``latents``, ``noise``, ``timesteps`` and optionally ``noisy_latents``,
     ``loss_weights``, ``batch_conditioning_images`` (-1..1) or ``batch_alpha_masks`` (0..1), and
-    size conditioning; ``captions`` is a JSON file with the key ``captions``.
+    size conditioning; ``captions`` is a JSON file with the key ``captions``. ``noisy_latents`` are made
+    unless ``use_noisy_latents``, or ``ip_noise_gamma``, whose further noise is in them alone, is given.
+
+    Raises:
+        InputError: one of the files is not what is needed.
     """
-    given = load_file(tensors)
-    texts: list[str] = json.loads(captions.read_text(encoding="utf-8"))["captions"]
+    given, texts = _tensors(tensors, use_noisy_latents), _captions(captions)
     base = Path(settings.model.pretrained_model_name_or_path)
     model = families.load(base, dtype=torch.float32, v_prediction=asked_prediction(settings.model))
     model.compute_as_sd_scripts()
     method = NetworkMethod(settings, DatasetPlan(()), model, seed=settings.schedule.seed or 0)
     method.start()
-    objective = Objective.of(settings.loss, model.alphas_cumprod(), model.prediction == "v")
+    objective = objective_of(settings, model)
     module = StepModule(method.trainable, model, objective, settings.model.clip_skip, method.trains_text)
-    tokens = model.tokenize(texts, settings.model.max_token_length)
+    tokens, emphasis = tokenize(model, texts, settings.model, torch.device("cpu"))
+    as_given = use_noisy_latents or bool(settings.loss.ip_noise_gamma and "noisy_latents" in given)
     inputs = StepInputs(
         latents=given["latents"].float(),
         noise=given["noise"].float(),
-        timesteps=given["timesteps"].long(),
+        timesteps=given["timesteps"].float() if model.prediction == "flow" else given["timesteps"].long(),
         loss_weights=given.get("loss_weights", torch.ones(len(texts))).float(),
         tokens=tokens,
-        masks=_masks(given) if settings.loss.masked_loss or settings.dataset.alpha_mask else None,
+        token_weights=emphasis,
+        masks=_masks(given, settings),
         sizes=_sizes(given),
-        noisy=given["noisy_latents"].float() if use_noisy_latents else None,
+        noisy=given["noisy_latents"].float() if as_given else None,
     )
     losses: Tensor = module(inputs)
     losses.mean().backward()
     return {"loss": losses.mean().item(), "losses": losses.tolist(), **_norms(method)}
 
 
-def _masks(given: Mapping[str, Tensor]) -> Tensor | None:
-    """Masks (B, 1, H, W) in 0..1; a mask picture is preferred to transparency."""
-    if "batch_conditioning_images" in given:
+def _tensors(path: Path, use_noisy_latents: bool) -> dict[str, Tensor]:
+    names = read_header(path).tensors
+    needed = ["latents", "noise", "timesteps", *(["noisy_latents"] if use_noisy_latents else [])]
+    lacking = [name for name in needed if name not in names]
+    if lacking:
+        raise InputError(
+            f"{path.name} lacks {', '.join(lacking)}",
+            where=str(path),
+            next="give a safetensors file with latents, noise and timesteps",
+        )
+    return load_file(path)
+
+
+def _captions(path: Path) -> list[str]:
+    try:
+        texts: list[str] = json.loads(path.read_text(encoding="utf-8"))["captions"]
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror})", next="check the path") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no JSON file of captions",
+            why=str(error),
+            next='write {"captions": ["a text for each picture"]}',
+        ) from error
+    return texts
+
+
+def _masks(given: Mapping[str, Tensor], settings: Settings) -> Tensor | None:
+    """Masks (B, 1, H, W) in 0..1; a mask picture is preferred to transparency.
+
+    Transparency that is given counts in any case: sd-scripts is told of it in its dataset file.
+    """
+    wanted = settings.loss.masked_loss or settings.dataset.alpha_mask or "batch_alpha_masks" in given
+    if wanted and "batch_conditioning_images" in given:
         return (given["batch_conditioning_images"][:, :1].float() + 1.0) / 2.0
     if "batch_alpha_masks" in given:
         masks = given["batch_alpha_masks"].float()

@@ -46,7 +46,7 @@ class ProgressLine:
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every job has."""
     found = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
     found.add_argument("--report", type=Path, help="write the report to this file as JSON, too")

@@ -142,6 +142,10 @@ def test_the_line_of_the_handbook() -> None:
         ("--optimizer_type=", {"optimizer_type": "AdamW"}),
         ("--caption_prefix=--odd--", {"caption_prefix": "--odd--"}),
         ("--seed 1 --seed 2", {"seed": 2}),
+        (
+            "--learning 1E-3 --train_b=2 --network_w a.safetensors",
+            {"learning_rate": 1e-3, "train_batch_size": 2},
+        ),
     ],
 )
 def test_what_people_type(more: str, wanted: dict[str, object]) -> None:
@@ -184,6 +188,22 @@ def test_options_that_need_nothing_are_told() -> None:
     assert all("needs nothing here: " in note.what for note in command.notes)
 
 
+def test_names_may_be_cut_short_and_that_is_told() -> None:
+    command = parse_command_line(["--gradient_c", "--network_al", "2"], complete=False)
+    assert command.settings.changed() == {"gradient_checkpointing": True, "network_alpha": 2.0}
+    assert [note.what for note in command.notes] == [
+        "--gradient_c is read as --gradient_checkpointing",
+        "--network_al is read as --network_alpha",
+    ]
+
+
+def test_a_settings_file_may_have_no_ending_or_a_loud_one(tmp_path: Path) -> None:
+    for name in ("bare", "LOUD.TOML"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf[a]\r\nseed = 7\r\noutput_dir = 'C:\\runs'\r\n")
+        settings = parse(f"--config_file {tmp_path / name}", False)
+        assert settings.changed() == {"seed": 7, "output_dir": "C:\\runs"}
+
+
 def test_another_name_is_told() -> None:
     command = parse_command_line(["--use_8bit_adam"], complete=False)
     assert [note.what for note in command.notes] == ["use_8bit_adam is read as optimizer_type = AdamW8bit"]
@@ -197,7 +217,8 @@ def test_another_name_is_told() -> None:
     [
         ("--learing_rate=1e-4", "unknown option --learing_rate", "Did you mean --learning_rate?"),
         ("--learning-rate=1e-4", "unknown option --learning-rate", "Did you mean --learning_rate?"),
-        ("--learning=1", "unknown option --learning", ""),
+        ("--alpha=1", "unknown option --alpha", "Did you mean --network_alpha?"),
+        ("--cache_lat", "--cache_lat may mean --cache_latents, --cache_latents_to_disk", "the whole name"),
         ("--no_cache_latents", "unknown option --no_cache_latents", "write --cache_latents=false"),
         ("--zero3_init_flag", "Atelier does not have --zero3_init_flag", "fsdp splits up weights too"),
         ("--debug_dataset", "Atelier does not have --debug_dataset", "tools/probe_data.py"),

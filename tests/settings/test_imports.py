@@ -140,6 +140,15 @@ def test_additional_parameters_are_options_too_and_win():
     assert [entry.key for entry in found.of("unsupported")] == ["gronk"]
 
 
+def test_additional_parameters_may_hold_paths_of_windows():
+    text = r'--network_weights "D:\my loras\new.safetensors" --vae E:\vae\n.safetensors --metadata_title "its #1"'
+    found = read(LoRA_type="Standard", additional_parameters=text)
+    assert found.settings.network.network_weights == "D:\\my loras\\new.safetensors"
+    assert found.settings.model.vae == "E:\\vae\\n.safetensors"
+    assert found.settings.metadata.metadata_title == "its #1"
+    assert not found.of("unsupported")
+
+
 def test_secrets_are_taken_but_not_shown():
     found = read(LoRA_type="Standard", huggingface_token="hf_secret", wandb_api_key="")
     entry = next(entry for entry in found.entries if entry.key == "huggingface_token")

@@ -109,10 +109,6 @@ def test_defaults_lack_only_model_and_pictures() -> None:
         ),
         ({"caption_dropout_rate": 1}, "no caption would ever be used"),
         ({"caption_dropout_every_n_epochs": 1}, "no caption would ever be used"),
-        (
-            {"lr_warmup_steps": 500, "max_train_steps": 400, "lr_scheduler": "cosine"},
-            "is more than max_train_steps 400",
-        ),
         ({"sample_prompts": "p.txt", "sample_prompt_text": "a cat"}, "exclude each other"),
         ({"adaptive_noise_scale": 0.1}, "needs noise_offset"),
         ({"diff_output_preservation": True}, "needs to know the class"),
@@ -145,6 +141,10 @@ def test_masks_need_a_source_when_a_run_starts() -> None:
         ),
         ({"text_encoder_lr": 0}, "the text encoder has a learning rate of 0: this part will not be trained"),
         ({"lr_warmup_steps": 100}, "the schedule 'constant' has no warm-up"),
+        (
+            {"lr_warmup_steps": 500, "max_train_steps": 400, "lr_scheduler": "cosine"},
+            "lr_warmup_steps 500 is more than max_train_steps 400",
+        ),
         ({"optimizer_type": "AdaFactor"}, "AdaFactor sets the rate itself"),
         (
             {"optimizer_type": "AdaFactor", "optimizer_args": ["relative_step=False"]},
@@ -186,6 +186,7 @@ def test_masks_need_a_source_when_a_run_starts() -> None:
             "network_dim and conv_dim are not used",
         ),
         ({"xformers": True, "sdpa": True}, "sdpa is not used"),
+        ({"xformers": True, "mem_eff_attn": True}, "mem_eff_attn is not used, as xformers"),
         ({"sample_every_n_steps": 10}, "no sample pictures are drawn"),
         ({"sample_prompt_text": "a cat"}, "the sample prompts are never drawn"),
         ({"sample_every_n_steps": 5, "sample_every_n_epochs": 1}, "sample_every_n_steps is not used"),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from backend.settings import parse_command_line
 from backend.train.probe import probe
@@ -54,3 +55,53 @@ def test_loss_and_gradients_of_one_step(case: Path, noisy: bool) -> None:
     for name, norm in expected["grad_norms"].items():
         if norm > ROUNDING:
             assert found["grad_norms"][name] == pytest.approx(norm, rel=1e-3, abs=1e-6), name
+
+
+def loss_of(tensors: Path, captions: Path, *words: str) -> float:
+    """Loss of the case ``eps`` with further options, on other tensors or captions."""
+    case = GOLDEN / "loss_parity" / "eps.json"
+    given = json.loads(case.read_text(encoding="utf-8"))["argv"]
+    argv = [str(GOLDEN / word) if word.startswith("in/") else word for word in given]
+    settings = parse_command_line([*argv, *words], prog="probe", complete=False).settings
+    return probe(settings, tensors, captions, use_noisy_latents=False)["loss"]
+
+
+def test_emphasis_counts_where_it_is_asked_for(golden_dir: Path, tmp_path: Path) -> None:
+    tensors = golden_dir / "loss_parity" / "eps.safetensors"
+    losses: dict[str, float] = {}
+    for text in ("a red cat", "a (red:1.0) cat", "a (red:1.5) cat"):
+        captions = tmp_path / "captions.json"
+        captions.write_text(json.dumps({"captions": [text, text]}), encoding="utf-8")
+        losses[text] = loss_of(tensors, captions, "--weighted_captions")
+    plain, one, more = losses.values()
+    assert one == pytest.approx(plain, rel=1e-6) and more != pytest.approx(plain, rel=1e-5)
+
+
+def test_transparency_that_is_given_is_a_mask(golden_dir: Path, tmp_path: Path) -> None:
+    case = golden_dir / "loss_parity" / "masked.json"
+    given = load_file(case.with_suffix(".safetensors"))
+    given["batch_alpha_masks"] = (given.pop("batch_conditioning_images")[:, 0] + 1) / 2
+    save_file(given, tmp_path / "alpha.safetensors")
+    expected = json.loads(case.read_text(encoding="utf-8"))["loss"]
+    assert loss_of(tmp_path / "alpha.safetensors", case) == pytest.approx(expected, rel=1e-5)
+
+
+def test_noise_on_the_input_is_in_the_noisy_latents_alone(golden_dir: Path, tmp_path: Path) -> None:
+    case = golden_dir / "loss_parity" / "eps.json"
+    given = load_file(case.with_suffix(".safetensors"))
+    given["noisy_latents"] += 0.1
+    save_file(given, tmp_path / "input.safetensors")
+    expected = json.loads(case.read_text(encoding="utf-8"))["loss"]
+    assert loss_of(tmp_path / "input.safetensors", case) == pytest.approx(expected, rel=1e-5)
+    found = loss_of(tmp_path / "input.safetensors", case, "--ip_noise_gamma", "0.1")
+    assert found != pytest.approx(expected, rel=1e-4)
+
+
+def test_a_text_encoder_with_a_rate_of_0_acts_without_learning(golden_dir: Path) -> None:
+    """sd-scripts leaves such a part out of the optimizer, and keeps it in the model and in the file."""
+    case = golden_dir / "loss_parity" / "eps.json"
+    expected = json.loads(case.read_text(encoding="utf-8"))["loss"]
+    tensors = case.with_suffix(".safetensors")
+    assert loss_of(tensors, case, "--text_encoder_lr", "0") == pytest.approx(expected, rel=1e-5)
+    alone = loss_of(tensors, case, "--network_train_unet_only")
+    assert alone != pytest.approx(expected, rel=1e-4)

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from backend.errors import InputError
+from backend.settings.abbreviations import whole_name
 from backend.settings.declare import declarations
 from backend.settings.imports.report import Imported, Sheet, by_declaration, is_blank
 from backend.settings.methods import METHODS
@@ -48,7 +49,8 @@ def import_command(text: str) -> Imported:
 
 def take_words(sheet: Sheet, words: Sequence[str]) -> None:
     """Enter ``--key value`` words; what was there before gives way, as it does on a command line."""
-    found = {key: _value(key, values) for key, values in _pairs(words)}
+    pairs = ((whole_name(key), values) for key, values in _pairs(words))
+    found = {key: _value(key, values) for key, values in pairs}
     for key in by_declaration(found):
         sheet.values.pop(key, None)
         sheet.dialect(key, found[key])

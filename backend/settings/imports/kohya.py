@@ -322,11 +322,18 @@ class _Form:
                 self.sheet.idle("additional_parameters", text, "nothing is given")
             return
         try:
-            words = shlex.split(str(text))
+            words = _words(str(text))
         except ValueError:
             self.sheet.refuse("additional_parameters", text, "a quotation mark is not closed")
             return
         take_words(self.sheet, words)
+
+
+def _words(text: str) -> list[str]:
+    """Words as the form splits them, which leaves backslashes of paths alone, but whole where quoted."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
+    return list(lexer)
 
 
 def _on(value: Any) -> bool:

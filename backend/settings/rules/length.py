@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
+from backend.settings.schedules import WITHOUT_WARMUP
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -23,10 +24,16 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "warmup-too-long",
-        "error",
-        ("all", ("max_train_epochs", "unset"), ("lr_warmup_steps", ">", ("key", "max_train_steps"))),
+        "note",
+        (
+            "all",
+            ("max_train_epochs", "unset"),
+            ("lr_warmup_steps", ">", ("key", "max_train_steps")),
+            *(("lr_scheduler", "!=", name) for name in WITHOUT_WARMUP),
+        ),
         "lr_warmup_steps {lr_warmup_steps} is more than max_train_steps {max_train_steps}",
         "lower the warm-up",
+        why="the learning rate rises to the end and never reaches its full height",
         key="lr_warmup_steps",
     ),
 )

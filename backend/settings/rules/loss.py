@@ -31,7 +31,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "scale-v-needs-v",
         "error",
-        ("all", ("scale_v_pred_loss_like_noise_pred", "set"), ("v_parameterization", "unset")),
+        (
+            "all",
+            ("scale_v_pred_loss_like_noise_pred", "set"),
+            ("v_parameterization", "unset"),
+            ("not", ("prediction_type", "=", "v")),
+        ),
         "scale_v_pred_loss_like_noise_pred is for v-prediction only",
         "switch v_parameterization on, or this off",
         key="scale_v_pred_loss_like_noise_pred",

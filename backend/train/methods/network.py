@@ -42,10 +42,11 @@ class NetworkMethod:
         self.settings = settings
         self.plan = plan
         self.rates: Mapping[str, float] = part_rates(settings, model)
-        wanted = {part for part, rate in self.rates.items() if rate > 0}
+        learning = {part for part, rate in self.rates.items() if rate > 0}
         merge_base_weights(settings, model)
-        modules = [m for m in (*model.adapter_modules(), *model.further_modules()) if m.part in wanted]
-        if not modules:
+        found = [*model.adapter_modules(), *model.further_modules()]
+        modules = [m for m in found if m.part in learning | held_parts(settings, model)]
+        if not any(m.part in learning for m in modules):
             raise InputError(
                 "nothing would be trained",
                 why="every part has a learning rate of 0 or is switched off",
@@ -76,7 +77,7 @@ class NetworkMethod:
 
     @property
     def trains_text(self) -> bool:
-        return any(part != "unet" for part in self.network.parts())
+        return any(part != "unet" and self.rates[part] > 0 for part in self.network.parts())
 
     def start(self) -> list[Problem]:
         notes: list[Problem] = []
@@ -145,14 +146,27 @@ class NetworkMethod:
 
 def learning_rates(settings: Settings, text_parts: list[str]) -> dict[str, float]:
     """Part -> rate as really used: 0 for parts that are switched off or cached."""
-    optimizer, network = settings.optimizer, settings.network
+    optimizer = settings.optimizer
     unet = optimizer.learning_rate if optimizer.unet_lr is None else optimizer.unet_lr
     texts = text_rates(settings, text_parts)
-    if network.network_train_text_encoder_only:
-        unet = 0.0
-    if network.network_train_unet_only or settings.caching.cache_text_encoder_outputs:
-        texts = dict.fromkeys(text_parts, 0.0)
-    return {"unet": unet, **texts}
+    rates = {"unet": unet, **texts}
+    return rates | {part: 0.0 for part in rates if _switched_off(settings, part)}
+
+
+def held_parts(settings: Settings, model: DiffusionModel) -> set[str]:
+    """Parts of the LoRA to start from that act and are saved, but do not learn: their rate is 0."""
+    if not settings.network.network_weights:
+        return set()
+    asked = model.optional_text if not settings.sd3.train_t5xxl else frozenset[str]()
+    parts = {"unet", *model.text_encoders} - set(asked)
+    return {part for part in parts if not _switched_off(settings, part)}
+
+
+def _switched_off(settings: Settings, part: str) -> bool:
+    network = settings.network
+    if part == "unet":
+        return network.network_train_text_encoder_only
+    return network.network_train_unet_only or settings.caching.cache_text_encoder_outputs
 
 
 def part_rates(settings: Settings, model: DiffusionModel) -> dict[str, float]:
