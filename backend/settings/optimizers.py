@@ -111,8 +111,8 @@ KINDS: tuple[OptimizerKind, ...] = (
     _plain("RAdamScheduleFree", "schedulefree.RAdamScheduleFree", f"betas eps silent_sgd_phase {_FREE}"),
     _plain("SGDNesterov", "torch.optim.SGD", f"momentum dampening weight_decay {_TORCH}"),
     _bnb("SGDNesterov8bit", "momentum dampening weight_decay min_8bit_size", "SGDNesterov", of="SGD8bit"),
-    _bnb("bitsandbytes.optim.AdEMAMix8bit", _BNB_EMA, "", of="AdEMAMix8bit"),
-    _bnb("bitsandbytes.optim.PagedAdEMAMix8bit", _BNB_EMA, "", of="PagedAdEMAMix8bit"),
+    _bnb("bitsandbytes.optim.AdEMAMix8bit", _BNB_EMA, "AdamW", of="AdEMAMix8bit"),
+    _bnb("bitsandbytes.optim.PagedAdEMAMix8bit", _BNB_EMA, "AdamW", of="PagedAdEMAMix8bit"),
     OptimizerKind("pytorch_optimizer.CAME", "pytorch_optimizer.CAME"),
 )  # fmt: skip
 """In the order of the form."""
@@ -126,6 +126,14 @@ _UNFIT = {
     "lbfgs": "it evaluates the loss several times in a step",
     "sparseadam": "it is for sparse gradients, which there are none of",
 }
+_BNB_LIKE = (
+    ("rmsprop", "RMSprop"),
+    ("adagrad", "Adagrad"),
+    ("lion", "Lion"),
+    ("sgd", "SGDNesterov"),
+    ("lars", "SGDNesterov"),
+)
+"""Part of a class's name -> the one it is made from; all others, LAMB too, are made from Adam."""
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _BY_NAME: Mapping[str, OptimizerKind] = {kind.name.lower(): kind for kind in KINDS}
 _BY_CLASS: Mapping[tuple[str, str], OptimizerKind] = {
@@ -171,7 +179,17 @@ def find(name: str) -> OptimizerKind:
     """The optimizer by a name or class path that :func:`read_optimizer` accepts."""
     name = read_optimizer(name)
     known = _BY_NAME.get(name.lower())
-    return known or OptimizerKind(name, name if "." in name else f"torch.optim.{name}")
+    return known or OptimizerKind(
+        name, name if "." in name else f"torch.optim.{name}", replacement=_like(name)
+    )
+
+
+def _like(path: str) -> str:
+    """What does nearly the same as one of bitsandbytes' other classes; '' for other libraries'."""
+    if not path.startswith("bitsandbytes."):
+        return ""
+    word = path.rpartition(".")[2].lower()
+    return next((replacement for part, replacement in _BNB_LIKE if part in word), "AdamW")
 
 
 def is_schedule_free(name: str) -> bool:

@@ -37,9 +37,9 @@ def adapt(settings: Settings) -> tuple[Settings, list[Problem]]:
         EnvironmentFault: something cannot be done and ``allow_fallback`` is off, or nothing replaces it;
             all of it in one list.
     """
-    found, remarks = list(obstacles(settings)), _remarks(settings)
+    found = list(obstacles(settings))
     if not found:
-        return settings, remarks
+        return settings, _remarks(settings)
     allowed = settings.precision.allow_fallback
     refused = [one.problem for one in found if one.replacement is None or not allowed]
     if refused:
@@ -49,7 +49,8 @@ def adapt(settings: Settings) -> tuple[Settings, list[Problem]]:
         Problem(f"{o.problem.what}: {_words(o.replacement or {})} is used instead", key=o.problem.key)
         for o in found
     ]
-    return settings.replace(**changes), notes + remarks
+    able = settings.replace(**changes)
+    return able, [*notes, *_remarks(able)]
 
 
 def _remarks(settings: Settings) -> list[Problem]:

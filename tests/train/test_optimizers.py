@@ -243,6 +243,24 @@ def test_a_start_without_the_library_is_refused_or_falls_back(monkeypatch: pytes
         environment.adapt(Settings.from_flat({"optimizer_type": "Prodigy", "allow_fallback": True}))
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("bitsandbytes.optim.lamb.LAMB", "AdamW"),
+        ("bitsandbytes.optim.AdEMAMix8bit", "AdamW"),
+        ("bitsandbytes.optim.RMSprop8bit", "RMSprop"),
+        ("bitsandbytes.optim.LARS", "SGDNesterov"),
+    ],
+)
+def test_other_classes_of_bitsandbytes_are_replaced_too(
+    name: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "bitsandbytes")
+    found, notes = environment.adapt(Settings.from_flat({"optimizer_type": name, "allow_fallback": True}))
+    assert found.optimizer.optimizer_type == instead
+    assert len(notes) == 1 and f"optimizer_type={instead}" in notes[0].what
+
+
 def test_a_library_of_ones_own_that_is_missing_or_broken_is_an_environment_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
