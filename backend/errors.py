@@ -7,11 +7,16 @@ them beside the field that ``key`` names.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from backend import messages
 
@@ -84,20 +89,45 @@ class StorageFault(RunFault):
     """A file could not be written for lack of room or a vanished folder; trying again may work."""
 
 
+_WRONG_PATH = ("ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP", "EINVAL")
+"""Refusals of the system that another path cures; behind others stand permissions, disks and networks."""
+
+
+def kind_of(error: OSError) -> type[AtelierError]:
+    """Bad input where another path is the cure; else the environment."""
+    wrong = error.errno in {getattr(errno, name, None) for name in _WRONG_PATH}
+    return InputError if wrong else EnvironmentFault
+
+
+def of_system(error: OSError | MemoryError) -> AtelierError:
+    """What the operating system refused where nobody foresaw it, in words."""
+    if isinstance(error, MemoryError):
+        return EnvironmentFault(
+            "the memory (RAM) of this machine is not enough", next="close other programs, or use less at once"
+        )
+    reason = (error.strerror or str(error)).lower()
+    problem = Problem(
+        f"the system refused this file or folder ({reason})",
+        where=str(error.filename or ""),
+        next="check the name, the permissions and the free space, or choose another",
+    )
+    return kind_of(error)(problem)
+
+
 def run_main(main: Callable[[], int | None]) -> int:
     """Call ``main`` and turn errors into readable text on stderr and an exit code.
 
-    An error of ours prints its problems only. Any other exception is our own mistake: it prints
-    one sentence first and the traceback after it, for a report. When nobody reads the output any
-    more (``| head``), it ends without a word.
+    An error of ours prints its problems only, and so does what the system refuses. Any other exception
+    is our own mistake: it prints one sentence first and the traceback after it, for a report. When nobody
+    reads the output any more (``| head``), it ends without a word.
     """
+    _print_every_letter()
     try:
         code = main() or 0
         sys.stdout.flush()
         return code
     except AtelierError as error:
-        print(f"error: {_told(error)}", file=sys.stderr)
-        return error.exit_code
+        return _end(error)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -105,11 +135,37 @@ def run_main(main: Callable[[], int | None]) -> int:
         # What is still in the buffer must go somewhere, or Python complains about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _UNREAD
+    except (OSError, MemoryError) as error:
+        return _end(of_system(error))
+    except subprocess.CalledProcessError as error:
+        problem = Problem(
+            f"{_name(error)} ended with exit code {error.returncode}", next="what it printed above says why"
+        )
+        return _end(RunFault(problem))
     except Exception as error:
         print(f"error: something unexpected went wrong: {error!r}", file=sys.stderr)
         print("   This is a fault in Atelier. The details below help to find it.", file=sys.stderr)
         traceback.print_exc()
         return 4
+
+
+def _print_every_letter() -> None:
+    """Names of files may hold letters that a terminal's encoding lacks; they are printed as escapes then."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def _end(error: AtelierError) -> int:
+    print(f"error: {_told(error)}", file=sys.stderr)
+    return error.exit_code
+
+
+def _name(error: subprocess.CalledProcessError) -> str:
+    """The program that was started, without its arguments but for a script's name."""
+    words = [error.cmd] if isinstance(error.cmd, str) else [str(word) for word in error.cmd]
+    return " ".join(Path(word).name for word in words[:2])
 
 
 def _told(error: AtelierError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -28,3 +29,42 @@ def test_nobody_reading_any_more_is_no_fault(lines: int) -> None:
     assert process.wait(60) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def _ended(body: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command line whose ``main`` is ``body``."""
+    code = (
+        f"import sys; from backend.errors import run_main\ndef main():\n    {body}\nsys.exit(run_main(main))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, env={**os.environ, **environment},
+        encoding="utf-8", timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ("open('n' * 300)", 2, "file name too long"),
+        ("open('.')", 2, "is a directory"),
+        ("open('nowhere/file.txt')", 2, "nowhere/file.txt: "),
+        ("raise PermissionError(13, 'Permission denied', 'secret.bin')", 3, "secret.bin: "),
+        ("raise OSError(28, 'No space left on device')", 3, "no space left"),
+        ("raise MemoryError", 3, "memory (RAM)"),
+    ],
+)
+def test_what_the_system_refuses_is_told_without_a_traceback(body: str, code: int, said: str) -> None:
+    done = _ended(body)
+    assert done.returncode == code and said in done.stderr and "-> " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fault_of_ours_is_told_with_its_details() -> None:
+    done = _ended("raise KeyError('x')")
+    assert done.returncode == 4 and "This is a fault in Atelier" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_letters_that_a_terminal_lacks_end_nothing() -> None:
+    done = _ended("print('日本 \\udcff')", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0 and done.stdout == "\\u65e5\\u672c \\udcff\n"

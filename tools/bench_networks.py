@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import nn
 
+from backend.errors import run_main
 from backend.networks import NetworkSpec, create
 
 KINDS: dict[str, tuple[str, dict[str, str]]] = {
@@ -57,6 +58,8 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
+    if min(options.width, options.tokens, options.batch, options.rank, options.repeats) < 1:
+        parser.error("all numbers have to be 1 or more")
     sites, layers = block(options.width)
     side = round(options.tokens**0.5)
     inputs = torch.randn(options.batch, side * side, options.width)
@@ -105,4 +108,4 @@ def measure(layers: list[nn.Linear], inputs: torch.Tensor, network: nn.Module | 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main(main))

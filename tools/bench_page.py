@@ -1,6 +1,6 @@
-"""Measure the page: start of the process, bytes, load and presets in Chromium. Prints JSON.
+"""Measure the page: start of the process, bytes, load, presets and the live chart in Chromium. Prints JSON.
 
-``python tools/bench_page.py [--chromium PATH] [--loads N]``. Needs playwright for the browser part.
+``python tools/bench_page.py [--chromium PATH] [--loads N] [--events N]``. The browser part needs playwright.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -19,6 +20,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from backend.errors import RunFault, run_main
+from backend.jobs.events import EventLog
+from backend.jobs.process import register_current_process
+from backend.jobs.runs import create_run
+
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = [
     f"--{flag}" for flag in ("no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run")
@@ -29,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
     parser.add_argument("--loads", type=int, default=5)
+    parser.add_argument("--events", type=int, default=40, help="steps whose way into the chart is measured")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         started = time.monotonic()
@@ -36,7 +45,8 @@ def main() -> None:
         try:
             found = _server_figures(process, url, started)
             if options.chromium:
-                found |= _browser_figures(options.chromium, url, options.loads)
+                found |= _browser_figures(options.chromium, url, options.loads) if options.loads else {}
+                found |= _chart_figures(options.chromium, url, Path(home), process.pid, options.events)
         finally:
             process.terminate()
             process.wait(20)
@@ -64,7 +74,7 @@ def _server_figures(process: subprocess.Popen[bytes], url: str, started: float) 
             break
         except OSError:
             if process.poll() is not None:
-                raise SystemExit("the page did not start") from None
+                raise RunFault("the page did not start", next="start app.py to see why") from None
             time.sleep(0.05)
     wall = time.monotonic() - started
     times = psutil.Process(process.pid).cpu_times()
@@ -125,5 +135,64 @@ def _one_load(browser: Any, url: str) -> dict[str, float]:
     return found
 
 
+_WATCH = """() => {
+  const plane = document.querySelector(".lv-plane");
+  window.seen = {};
+  new MutationObserver(() => {
+    const step = plane.getAttribute("aria-label").match(/step (\\d+)/)?.[1];
+    // Two frames on, the point is on the screen.
+    requestAnimationFrame(() => requestAnimationFrame(() => (window.seen[step] ??= Date.now() / 1000)));
+  }).observe(plane, { attributes: true, attributeFilter: ["aria-label"] });
+}"""
+"""Notes in the page when each step's point is drawn."""
+
+
+def _chart_figures(chromium: str, url: str, home: Path, server: int, events: int) -> dict[str, float]:
+    """From a line in a run's ``events.jsonl`` to its point on the screen, with what that costs.
+
+    The run is a folder that this process writes into as a trainer does; its steps come at random times, so
+    that they meet every moment between two updates.
+    """
+    import psutil
+    from playwright.sync_api import sync_playwright
+
+    run = create_run(home / "runs", "measured", "")
+    register_current_process(run)
+    log = EventLog(run.events)
+    log.emit("state", state="running")
+    for step in range(1, 101):
+        _step(log, step)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(url)
+        page.wait_for_selector(".lv-plane[aria-label*='step 100,']", state="attached")
+        page.evaluate(_WATCH)
+        before, started = psutil.Process(server).cpu_times(), time.monotonic()
+        waits = [_one_event(page, log, step) for step in range(101, 101 + events)]
+        after, lasted = psutil.Process(server).cpu_times(), time.monotonic() - started
+        browser.close()
+    log.emit("state", state="finished")
+    waits.sort()
+    return {
+        "event_to_chart_median_s": round(statistics.median(waits), 3),
+        "event_to_chart_p95_s": round(waits[min(len(waits) - 1, int(0.95 * len(waits)))], 3),
+        "watching_server_cpu_share": round((sum(after[:2]) - sum(before[:2])) / lasted, 3),
+    }
+
+
+def _step(log: EventLog, step: int) -> None:
+    log.emit("step", step=step, total=1000, epoch=1, epochs=1, loss=1 / step, lr={"unet": 1e-4}, seconds=0.5)
+
+
+def _one_event(page: Any, log: EventLog, step: int) -> float:
+    """Seconds until a new step is seen in the chart."""
+    time.sleep(random.uniform(0, 1.5))
+    written = time.time()
+    _step(log, step)
+    page.wait_for_function(f"window.seen[{step}]", timeout=30_000)
+    return float(page.evaluate(f"window.seen[{step}]")) - written
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main(main))

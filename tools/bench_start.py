@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from backend.demo.tiny import build_tiny_sd15
+from backend.errors import run_main
 from backend.system.paths import REPOSITORY
 
 
@@ -87,4 +88,4 @@ def _difference(many: list[dict[str, float]], one: list[dict[str, float]], key: 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main))

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from backend.errors import InputError, run_main
 from backend.system.paths import REPOSITORY
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def start(asked: argparse.Namespace, folder: Path, clock: Clock) -> tuple[Sessio
     clock.mark("imports")
     verdict = check(Settings.from_flat(options_of(asked, folder)))
     if verdict.errors:
-        raise SystemExit("\n".join(problem.text() for problem in verdict.errors))
+        raise InputError(verdict.errors)
     settings = verdict.settings
     plan = build_plan(settings, verify=False, default_resolution=asked.resolution)
     clock.mark("pictures")
@@ -307,6 +308,13 @@ def limited(command: list[str], seconds: float) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+def assigned(text: str) -> str:
+    """KEY=VALUE. Raises ValueError, which the command line says in words."""
+    if "=" not in text:
+        raise ValueError(text)
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -322,7 +330,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rank", type=int, default=16)
     made.add_argument("--warmup", type=int, default=5)
     made.add_argument("--steps", type=int, default=20)
-    made.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the trainer")
+    made.add_argument(
+        "--set", nargs="+", default=[], type=assigned, metavar="KEY=VALUE", help="options of the trainer"
+    )
     made.add_argument("--minimum", action="store_true", help="measure the bare step as well")
     return made
 
@@ -343,4 +353,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main))

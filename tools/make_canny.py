@@ -44,7 +44,7 @@ def main() -> int:
         print(f"{name}: {why}", file=sys.stderr)
     kept = f", {len(done.kept)} were there already" if done.kept else ""
     print(f"{len(done.written)} outlines written to {chosen.outlines}{kept}")
-    return 2 if done.failed else 0
+    return 4 if done.failed else 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,12 @@ def main() -> None:
         "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="type of the weights"
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same file")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     args = parser.parse_args()
+
+    from backend.weights.report import check_output
+
+    check_output(args.out, [], args.overwrite, "out").parent.mkdir(parents=True, exist_ok=True)
 
     import torch
 

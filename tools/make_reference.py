@@ -5,12 +5,14 @@ python tools/make_reference.py
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from backend.errors import run_main
 from backend.settings.declare import SECTIONS, Declared, declarations
 from backend.settings.dialect import NEEDS_NOTHING, RENAMED
 from backend.settings.settings import DEFAULTS
@@ -106,6 +108,12 @@ def _dialect() -> Iterator[str]:
     yield ""
 
 
-if __name__ == "__main__":
+def main() -> int:
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     TARGET.write_text(reference(), encoding="utf-8", newline="\n")
     print(f"{TARGET}: {len(declarations())} options")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backend.errors import AtelierError, Problem, run_main
+from backend.errors import run_main
+from backend.jobs.attended import attend
 from backend.jobs.control import ControlReader
 from backend.jobs.events import EventLog
 from backend.jobs.files import read_job
@@ -58,17 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     job = read_job(path)
     log = EventLog(path.with_name("events.jsonl"))
     control = ControlReader(path.with_name("control.jsonl"))
-    # A job that is asked to end keeps what it has made.
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _do(job, log, control)
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-        log.close()
+    return attend(log, lambda: _do(job, log, control))
 
 
-def _do(job: Mapping[str, Any], log: EventLog, control: ControlReader) -> int:
-    log.emit("state", state="running")
+def _do(job: Mapping[str, Any], log: EventLog, control: ControlReader) -> Mapping[str, Any]:
     if job.get("download"):
         # The page's processes keep to this machine unless a person asked for this very download.
         os.environ["HF_HUB_OFFLINE"] = "0"
@@ -81,30 +74,9 @@ def _do(job: Mapping[str, Any], log: EventLog, control: ControlReader) -> int:
         # Read when torch and ONNX Runtime are loaded, which is not before the next lines.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         say("a training is at work, so the card is left to it")
-    try:
-        from backend.annotate.jobs import run_job
+    from backend.annotate.jobs import run_job
 
-        found = run_job(job, _Progress(log, control), say)
-    except AtelierError as error:
-        print(f"error: {error.text()}", file=sys.stderr)
-        return _failed(log, [problem.as_dict() for problem in error.problems], error.exit_code)
-    except KeyboardInterrupt:
-        log.emit("state", state="stopped")
-        return 130
-    except Exception as error:
-        problem = Problem("something unexpected went wrong", why=repr(error), next="the log has the details")
-        _failed(log, [problem.as_dict()], 4)
-        raise
-    print(found.get("text", ""))
-    log.emit("result", path=found.get("output", ""), facts=found)
-    log.emit("state", state="stopped" if found.get("stopped") else "finished")
-    return 0
-
-
-def _failed(log: EventLog, problems: list[dict[str, str | None]], code: int) -> int:
-    log.emit("error", problems=problems)
-    log.emit("state", state="failed")
-    return code
+    return run_job(job, _Progress(log, control), say)
 
 
 if __name__ == "__main__":

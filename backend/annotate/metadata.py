@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from backend.annotate import pictures
 from backend.data import caption_files
-from backend.errors import EnvironmentFault, InputError
+from backend.errors import InputError, Problem, kind_of
 from backend.wholefile import write_text
 
 Entry = dict[str, Any]
@@ -112,7 +112,7 @@ def _parsed(path: Path, text: str, line: int) -> Any:
 def write(path: Path, entries: Entries) -> Path | None:
     """Write metadata; a file that stood there is kept beside it, and its new path given.
 
-    Raises EnvironmentFault when it cannot be written; what stood there is as it was.
+    Raises InputError or EnvironmentFault when it cannot be written; what stood there is as it was.
     """
     if path.suffix.lower() == ".jsonl":
         lines = (
@@ -129,7 +129,10 @@ def write(path: Path, entries: Entries) -> Path | None:
         write_text(path, text)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise EnvironmentFault(f"{path.name} cannot be written ({reason})", where=str(path)) from error
+        problem = Problem(
+            f"{path.name} cannot be written ({reason})", where=str(path), next="choose another file"
+        )
+        raise kind_of(error)(problem) from error
     return kept
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend import wholefile
+from backend.data.edit.files import reason, stop_if_full, target_folder
 from backend.data.folders import look
 from backend.data.headers import HeaderError
 from backend.data.images import Array, DecodeError, decode
@@ -61,6 +62,7 @@ def outline_folder(
             own folder is the target.
     """
     pairs = list(_pairs(source, target))
+    target_folder(target)
     done = Outlined()
     for index, (picture, path) in enumerate(pairs, start=1):
         if path.exists() and not overwrite:
@@ -69,8 +71,11 @@ def outline_folder(
             try:
                 _write(path, outlines(decode(picture.read_bytes()), low, high))
                 done.written.append(path)
-            except (OSError, DecodeError, HeaderError) as error:
+            except (DecodeError, HeaderError) as error:
                 done.failed[picture.name] = str(error)
+            except OSError as error:
+                stop_if_full(error, path)
+                done.failed[picture.name] = reason(error)
         if progress:
             progress(index, len(pairs))
     return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ LABELS = {
     "resume": "State folder",
     "sample_prompts": "Prompt file",
 }
+
+
+LONGEST_NAME = 255
+"""Bytes (letters on Windows) of the name of a file or folder, the limit of every common file system."""
 
 
 def check_files(settings: Settings) -> list[Problem]:
@@ -87,8 +92,10 @@ def write_problem(path: Path, key: str = "output_dir") -> Problem | None:
 
     A folder that does not exist yet is judged by the nearest one above it that does.
     """
+    if problem := name_problem(path, key):
+        return problem
     folder = path.absolute()
-    while not folder.exists() and folder != folder.parent:
+    while not _exists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         return Problem(f"cannot write to {path} ({folder} is a file)", next="choose another folder", key=key)
@@ -106,9 +113,29 @@ def write_problem(path: Path, key: str = "output_dir") -> Problem | None:
     return None
 
 
+def name_problem(path: Path, key: str | None = None) -> Problem | None:
+    """What is wrong with a path whatever the disk holds: a name in it that is longer than any may be."""
+    long = next((part for part in path.parts if _length(part) > LONGEST_NAME), None)
+    if long is None:
+        return None
+    return Problem(
+        f"the name {long[:20]}... is too long",
+        where=str(path),
+        why=f"it has {_length(long)} bytes; {LONGEST_NAME} is the limit",
+        next="choose a shorter name",
+        key=key,
+    )
+
+
+def _length(name: str) -> int:
+    return len(name) if sys.platform == "win32" else len(os.fsencode(name))
+
+
 def _check(declared: Declared, path: Path) -> Iterator[Problem]:
     key, label = declared.key, LABELS.get(declared.key, declared.info.label)
-    if declared.info.path == "written":
+    if problem := name_problem(path, key):
+        yield problem
+    elif declared.info.path == "written":
         if path.is_dir():
             yield Problem(
                 f"{label}: {path} is a folder, and a file is needed", next="give a file in it", key=key

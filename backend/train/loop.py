@@ -18,6 +18,7 @@ from torch import Tensor
 from backend import keyed
 from backend.data.loader import Batch
 from backend.train.checkpoints import Position
+from backend.train.memory import rescued
 from backend.train.meter import Losses, StepRecord
 from backend.train.session import Session
 from backend.train.sharding import norm_of
@@ -67,7 +68,8 @@ def one_step(session: Session, group: list[Batch], position: Position) -> Positi
     set_rates(session, position.step)
     if session.rounding is not None:
         session.rounding.at(position.step)
-    passes = [micro_step(session, batch, position, index, len(group)) for index, batch in enumerate(group)]
+    with rescued(session, position):
+        passes = [micro_step(session, batch, position, i, len(group)) for i, batch in enumerate(group)]
     if not session.parts.steps_in_backward:
         session.idle.look(session.optimizer, position.step + 1, session.events)
     norm = clip(session)

@@ -48,7 +48,7 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     verdict = settings_package.check(settings)
     settings, problems, notes = verdict.settings, list(verdict.errors), list(verdict.notes)
     problems += settings_package.check_files(settings)
-    check_trackers(settings)
+    _collect(problems, lambda: check_trackers(settings))
     known = any(problem.key == "pretrained_model_name_or_path" for problem in problems)
     base = None if known else _collect(problems, lambda: _base(settings))
     _collect(problems, lambda: _start_weights(settings, base))

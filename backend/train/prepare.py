@@ -26,6 +26,7 @@ from backend.system import paths
 from backend.system.identify import require_base
 from backend.train.console import Console
 from backend.train.preflight import Prepared, prepare
+from backend.train.several import told
 
 if TYPE_CHECKING:
     from backend.families.base import DiffusionModel
@@ -194,11 +195,8 @@ def prepare_folder(path: Path) -> int:
     except AtelierError as error:
         return _failed(events, error.problems, error.exit_code)
     except Exception as error:
-        import traceback
-
-        problem = Problem(f"something unexpected went wrong: {error!r}", detail=traceback.format_exc())
-        traceback.print_exc()
-        return _failed(events, (problem,), 4)
+        ended = told(error)
+        return _failed(events, ended.problems, ended.exit_code)
     finally:
         log.close()
 

@@ -21,7 +21,7 @@ from backend.data.headers import EXTENSIONS, HeaderError, read_header
 from backend.data.report import count, listing
 from backend.data.scan import verify
 from backend.data.types import Dataset, DatasetPlan, Picture, Subset
-from backend.errors import EnvironmentFault, InputError
+from backend.errors import EnvironmentFault, InputError, Problem, kind_of
 from backend.settings import Settings
 
 Entries = dict[str, dict[str, Any]]
@@ -153,7 +153,9 @@ def _dataset(
 
 def _pictures(folder: Path, recursive: bool) -> Iterable[Path]:
     if not folder.is_dir():
-        raise InputError(f"Folder not found: {folder}")
+        raise InputError(
+            f"Folder not found: {folder}", next="choose the folder that holds the pictures"
+        )
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         yield from (
@@ -175,7 +177,7 @@ def _key(path: Path, folder: Path, full_path: bool, entries: Mapping[str, Any]) 
 def write_metadata(path: Path, entries: Entries) -> Path | None:
     """Write metadata; a file that stood there is kept beside it, and its new path given.
 
-    Raises EnvironmentFault when it cannot be written; what stood there is as it was.
+    Raises InputError or EnvironmentFault when it cannot be written; what stood there is as it was.
     """
     from backend.weights.safefile import write_text_atomic
 
@@ -186,9 +188,11 @@ def write_metadata(path: Path, entries: Entries) -> Path | None:
             kept = _free_name(path)
             shutil.copy2(path, kept)
     except OSError as error:
-        raise EnvironmentFault(
-            f"{path.name} cannot be written ({(error.strerror or str(error)).lower()})", where=str(path)
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        problem = Problem(
+            f"{path.name} cannot be written ({reason})", where=str(path), next="choose another file"
+        )
+        raise kind_of(error)(problem) from error
     write_text_atomic(path, json.dumps(entries, ensure_ascii=False, indent=2) + "\n")
     return kept
 

@@ -112,14 +112,12 @@ def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: boo
         events.emit("state", state="failed", exit_code=error.exit_code)
         return error.exit_code
     except Exception as error:
-        import traceback
-
         if team.size > 1 and several.has_ended(run):
             return 4  # another process has said what happened
-        events.emit("error", problems=[several.unexpected(error).as_dict()])
-        events.emit("state", state="failed", exit_code=4)
-        traceback.print_exc()
-        return 4
+        told = several.told(error, prepared)
+        events.emit("error", problems=[problem.as_dict() for problem in told.problems])
+        events.emit("state", state="failed", exit_code=told.exit_code)
+        return told.exit_code
     finally:
         events.close()
         log.close()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from backend.errors import AtelierError, Problem
+from backend.errors import AtelierError, Problem, RunFault, of_system
 from backend.jobs import launch
 from backend.jobs.events import EventLog, NoEvents, Sink, read_events
 from backend.jobs.process import environment
@@ -56,7 +56,8 @@ def follow(team: Team, train: Train) -> int:
     except AtelierError as error:
         problems, code = error.problems, error.exit_code
     except Exception as error:
-        problems, code = (unexpected(error),), 4
+        ended = told(error, task.prepared)
+        problems, code = ended.problems, ended.exit_code
     if not has_ended(task.run, _GRACE) and task.run.path.is_dir():
         _report(task.run, problems, code)
     return code
@@ -84,12 +85,39 @@ def _report(run: Run, problems: tuple[Problem, ...], code: int) -> None:
     log.close()
 
 
+def told(error: Exception, prepared: Prepared | None = None) -> AtelierError:
+    """Any error in words: memory that ran out, what the system refused, a card that failed, or a fault of
+    ours, whose details are printed for a report."""
+    from backend.generate.faults import is_out_of_memory
+
+    if is_out_of_memory(error):
+        from backend.train.memory import problem_of
+
+        settings = prepared.settings if prepared is not None else Settings()
+        return RunFault(problem_of(error, settings))
+    if isinstance(error, OSError):
+        return of_system(error)
+    if "cuda error" in str(error).lower():
+        return RunFault(_lost_card(error))
+    traceback.print_exception(error)
+    return RunFault(unexpected(error))
+
+
+def _lost_card(error: Exception) -> Problem:
+    return Problem(
+        "the graphics card or its driver failed",
+        why=str(error).strip().partition("\n")[0],
+        next="restart the machine, then resume the run: it goes on from its last restore point",
+        detail="".join(traceback.format_exception(error)),
+    )
+
+
 def unexpected(error: Exception) -> Problem:
-    """A fault of ours, called while it is handled."""
+    """A fault of ours."""
     return Problem(
         f"something unexpected went wrong: {error!r}",
         next="the details help whoever looks into it",
-        detail=traceback.format_exc(),
+        detail="".join(traceback.format_exception(error)),
     )
 
 

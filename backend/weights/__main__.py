@@ -8,14 +8,14 @@ the name ``weights.json``. What it says goes to ``events.jsonl`` beside it, as r
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backend.errors import AtelierError, Problem, run_main
+from backend.errors import run_main
+from backend.jobs.attended import attend
 from backend.jobs.events import EventLog
 from backend.jobs.files import read_job
 
@@ -54,44 +54,16 @@ def main(argv: list[str] | None = None) -> int:
     path: Path = options.job / JOB if options.job.is_dir() else options.job
     values = read_job(path)
     log = EventLog(options.events or path.with_name("events.jsonl"))
-    # A job that is asked to end clears away what it had begun to write.
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _do(values, log)
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-        log.close()
+    return attend(log, lambda: _do(values, log))
 
 
-def _do(values: Mapping[str, Any], log: EventLog) -> int:
-    log.emit("state", state="running")
-    try:
-        import torch
+def _do(values: Mapping[str, Any], log: EventLog) -> Mapping[str, Any]:
+    import torch
 
-        from backend.weights.jobs import run_job
+    from backend.weights.jobs import run_job
 
-        torch.set_num_threads(1)  # pieces are worked on side by side instead
-        found = run_job(values, _Progress(log))
-    except AtelierError as error:
-        print(f"error: {error.text()}", file=sys.stderr)
-        return _failed(log, [problem.as_dict() for problem in error.problems], error.exit_code)
-    except KeyboardInterrupt:
-        log.emit("state", state="stopped")
-        return 130
-    except Exception as error:
-        problem = Problem("something unexpected went wrong", why=repr(error), next="the log has the details")
-        _failed(log, [problem.as_dict()], 4)
-        raise
-    print(found.get("text", ""))
-    log.emit("result", path=found.get("output", found.get("path", "")), facts=found)
-    log.emit("state", state="finished")
-    return 0
-
-
-def _failed(log: EventLog, problems: list[dict[str, str | None]], code: int) -> int:
-    log.emit("error", problems=problems)
-    log.emit("state", state="failed")
-    return code
+    torch.set_num_threads(1)  # pieces are worked on side by side instead
+    return run_job(values, _Progress(log))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ def run(job: Split, progress: Progress = silent) -> Report:
             next=f"choose a unit below {highest}",
             key="unit",
         )
+    if not job.save_to.name:
+        raise InputError("--save_to is missing", next="name the file to write", key="save_to")
     outputs = {rank: job.save_to.with_stem(f"{job.save_to.stem}-{rank:04d}") for rank in ranks}
     for path in outputs.values():
         check_output(path, [job.model], job.overwrite)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import InputError
+from backend.settings.paths import name_problem, write_problem
 
 _SHOWN = 12
 """Names of dropped parts that the text has; JSON has all."""
@@ -99,7 +100,8 @@ def check_output(path: Path | None, inputs: Iterable[Path], overwrite: bool, key
     """The output's path, when it may be written to.
 
     Raises:
-        InputError: none given, it is one of the inputs, a folder, of another kind, or there already.
+        InputError: none given, it is one of the inputs, a folder, of another kind, there already, or
+            nothing can be written there.
     """
     if path is None or not str(path).strip():
         raise InputError(f"--{key} is missing", next="name the file to write", key=key)
@@ -120,6 +122,8 @@ def check_output(path: Path | None, inputs: Iterable[Path], overwrite: bool, key
             next=f"end the name in one of {', '.join(SUFFIXES)}",
             key=key,
         )
+    if problem := name_problem(path, key):
+        raise InputError(problem)
     if path.is_dir():
         raise InputError(f"{path} is a folder; a file name is needed", key=key)
     if path.exists() and not overwrite:
@@ -129,4 +133,6 @@ def check_output(path: Path | None, inputs: Iterable[Path], overwrite: bool, key
             next="choose another name, or allow to replace it (--overwrite)",
             key=key,
         )
+    if problem := write_problem(path.expanduser().parent, key):
+        raise InputError(problem)
     return path.expanduser()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.annotate import metadata
-from backend.errors import EnvironmentFault, InputError
+from backend.errors import InputError
 
 
 def test_texts_are_merged_into_what_is_there(folder: Path) -> None:
@@ -62,7 +62,7 @@ def test_files_are_read_and_written_whole_and_the_old_is_kept(tmp_path: Path) ->
         kept = metadata.write(path, {})
         assert kept is not None and metadata.read(kept) == entries and metadata.read(path) == {}
     assert json.loads((tmp_path / "new" / "m.json").read_text(encoding="utf-8")) == {}
-    with pytest.raises(EnvironmentFault, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         metadata.write(tmp_path / "new", entries)
 
 

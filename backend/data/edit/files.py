@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
-import time
+from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import EnvironmentFault, InputError, Problem, RunFault
+from backend.settings import paths
 from backend.wholefile import replacing
 
 
@@ -26,7 +28,7 @@ def new_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
 
     Without ``flush`` it is left to the system when the bytes reach the disk: for what can be made again.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
+    partial = _partial(path)
     try:
         with partial.open("xb") as file:
             file.write(data)
@@ -36,6 +38,11 @@ def new_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
         _appear(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """A name beside ``path`` that is not longer than any file's may be."""
+    return path.with_name(f".{secrets.token_hex(6)}.partial")
 
 
 def _appear(partial: Path, path: Path) -> None:
@@ -63,7 +70,7 @@ def copy_new(source: Path, target: Path, *, link: bool = False) -> None:
             raise
         except OSError:
             pass  # another disk, or a file system without links: a copy serves as well
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
+    partial = _partial(target)
     try:
         shutil.copy2(source, partial)
         _appear(partial, target)
@@ -86,10 +93,10 @@ def write_problem(path: Path, error: OSError) -> Problem:
 
 
 def target_folder(path: Path, *sources: Path) -> Path:
-    """``path`` as a folder that exists and lies outside every source folder.
+    """``path`` as a folder that exists and is no source folder.
 
     Raises:
-        InputError: it is a file, or a source folder, or inside one.
+        InputError: it is a file, or a source folder, or nothing can be written there.
         EnvironmentFault: it cannot be made.
     """
     target = path.expanduser().resolve()
@@ -100,8 +107,12 @@ def target_folder(path: Path, *sources: Path) -> Path:
                 why="nothing is ever written among the original pictures",
                 next="choose another folder",
             )
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target} is a file; a folder is needed")
+    if problem := paths.name_problem(target):
+        raise InputError(problem)
+    if target.is_file():
+        raise InputError(f"{target} is a file; a folder is needed", next="choose another folder")
+    if problem := paths.write_problem(target):
+        raise InputError(replace(problem, key=None))
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -94,16 +94,18 @@ def resize_folder(
     transparency on white. A file that is in ``target`` already is left as it is and counted.
 
     Raises:
-        InputError: ``source`` cannot be read, or is ``target``.
+        InputError: ``source`` cannot be read, holds no picture, or is ``target``.
         RunFault: the disk is full; what was written is whole.
     """
     rules = rules or ResizeRules()
     started = time.monotonic()
     folder = source.expanduser().resolve()
     names = list_files(folder)
+    pictures = [name for name in names if _ending(name) in EXTENSIONS]
+    if not pictures:
+        raise InputError(f"No images in {folder}", next="choose the folder that holds the pictures")
     root = target_folder(target, folder)
     work = _Resize(folder, root, rules, names)
-    pictures = [name for name in names if _ending(name) in EXTENSIONS]
     failed = [
         (name, wrong)
         for name in sorted(names - set(pictures))
@@ -128,7 +130,9 @@ def list_files(folder: Path) -> set[str]:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if not entry.name.startswith(".")]
     except FileNotFoundError:
-        raise InputError(f"Folder not found: {folder}") from None
+        raise InputError(
+            f"Folder not found: {folder}", next="choose the folder that holds the pictures"
+        ) from None
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({(error.strerror or '').lower()})") from error
     return {name for name in names if os.path.isfile(folder / name)}  # noqa: PTH113 (False for dead links)
