@@ -149,6 +149,50 @@ def test_additional_parameters_may_hold_paths_of_windows():
     assert not found.of("unsupported")
 
 
+def test_prompts_of_the_form_are_texts():
+    found = read(LoRA_type="Standard", sample_prompts="a cat --w 512\na dog", sample_every_n_epochs=1)
+    assert found.settings.sampling.sample_prompt_text == "a cat --w 512\na dog"
+    assert found.settings.sampling.sample_prompts is None and not found.problems
+    found = read(LoRA_type="Standard", sample_prompts="D:/prompts.txt", sample_every_n_epochs=1)
+    assert found.settings.sampling.sample_prompts == "D:/prompts.txt"
+
+
+@pytest.mark.parametrize(
+    ("form", "stop"),
+    [
+        ({"learning_rate_te": 1e-6, "stop_text_encoder_training": "0"}, None),
+        ({"learning_rate_te": 1e-6, "stop_text_encoder_training": 50, "max_train_steps": "801"}, 401),
+        ({"learning_rate_te": 1e-6, "stop_text_encoder_training_pct": 50, "max_train_steps": 800}, 400),
+        ({"learning_rate_te": 1e-6, "stop_text_encoder_training": -1, "max_train_steps": 800}, -1),
+        ({"LoRA_type": "Standard", "stop_text_encoder_training": 50, "max_train_steps": 800}, None),
+    ],
+)
+def test_the_end_of_text_training_is_a_percentage_in_the_form(form: dict[str, Any], stop: int | None):
+    found = read(**form)
+    assert found.settings.whole.stop_text_encoder_training == stop
+    assert not found.of("unsupported") and not found.problems
+
+
+def test_a_percentage_of_an_unknown_length_is_not_possible():
+    found = read(
+        learning_rate_te=1e-6, stop_text_encoder_training=50, max_train_epochs=4, max_train_steps=800
+    )
+    assert [entry.key for entry in found.of("unsupported")] == ["stop_text_encoder_training"]
+
+
+@pytest.mark.parametrize(("cp", "tucker"), [(True, False), (False, True), (False, False), ("True", "False")])
+def test_either_name_of_tucker_counts(cp: object, tucker: object):
+    found = read(LoRA_type="LyCORIS/LoKr", use_cp=cp, use_tucker=tucker)
+    assert found.settings.network.use_tucker == ("True" in (str(cp), str(tucker)))
+    assert not found.of("unsupported")
+
+
+def test_what_dreambooths_page_saves_by_itself_is_no_fault():
+    found = read(learning_rate_te="1e-6", save_model_as="same as source model", seed=0)
+    assert told(found, "save_model_as") == ("changed", "save_model_as")
+    assert found.settings.schedule.seed is None and not found.of("unsupported")
+
+
 def test_secrets_are_taken_but_not_shown():
     found = read(LoRA_type="Standard", huggingface_token="hf_secret", wandb_api_key="")
     entry = next(entry for entry in found.entries if entry.key == "huggingface_token")

@@ -8,6 +8,7 @@ report tells.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -29,6 +30,7 @@ from backend.settings.settings import DEFAULTS
 _ALWAYS_GIVEN = frozenset({"max_data_loader_n_workers", "min_timestep", "lr_warmup_steps"})
 """Fields whose zero the form hands over."""
 _LARGEST_RANK = 1024
+_PROMPT_FILES = (".txt", ".json", ".toml")
 _WITHOUT_WARMUP = frozenset({"constant", "adafactor", "piecewise_constant"})
 
 
@@ -37,7 +39,9 @@ def import_form(raw: Mapping[str, Any]) -> Imported:
     form = _Form(raw)
     for part in (form.kind, form.what_learns, form.length, form.warmup, form.noise, form.attention):
         part()
-    for part in (form.text_caches, form.metadata_file, form.trackers, form.other_families, form.odd_values):
+    for part in (form.text_caches, form.metadata_file, form.prompts, form.text_stop, form.trackers):
+        part()
+    for part in (form.other_families, form.odd_values):
         part()
     form.rest()
     form.additional()
@@ -211,6 +215,31 @@ class _Form:
         path = str(PurePath(str(folder)) / str(name))
         self.sheet.take("train_dir", folder, "in_json", path, "the metadata file in that folder")
 
+    def prompts(self) -> None:
+        """The form's field holds prompts, which it writes into a file for its trainer."""
+        value = self.left.get("sample_prompts")
+        if not is_blank(value) and not str(value).strip().lower().endswith(_PROMPT_FILES):
+            why = "the field holds the prompts themselves"
+            self.sheet.take("sample_prompts", self.pop("sample_prompts"), "sample_prompt_text", value, why)
+
+    def text_stop(self) -> None:
+        """Per cent of all steps, after which DreamBooth leaves the text encoder as it is; 0 is never."""
+        for key in self.has("stop_text_encoder_training", "stop_text_encoder_training_pct"):
+            value, share = self.pop(key), _number(self.raw[key])
+            steps = _number(self.raw.get("max_train_steps"))
+            if self.sheet.values.get("training_method") != "dreambooth":
+                self.sheet.idle(key, value, "it only counts for DreamBooth")
+            elif not share:
+                self.sheet.idle(key, value, "the text encoder is trained to the end")
+            elif share < 0:
+                why = "the text encoder is not trained"
+                self.sheet.take(key, value, "stop_text_encoder_training", -1, why)
+            elif steps and is_blank(self.raw.get("max_train_epochs")):
+                last = math.ceil(steps * share / 100)
+                self.sheet.take(key, value, "stop_text_encoder_training", last, "per cent of all steps")
+            else:
+                self.sheet.refuse(key, value, "it is per cent of all steps, whose number is not known yet")
+
     def trackers(self) -> None:
         """Old files have a switch for one tracker."""
         if "use_wandb" in self.left:
@@ -242,6 +271,15 @@ class _Form:
 
     def odd_values(self) -> None:
         """Values that are meant otherwise than they look."""
+        if str(self.left.get("save_model_as")).startswith("same as source"):
+            why = "safetensors, whatever the source is"
+            self.sheet.take("save_model_as", self.pop("save_model_as"), "save_model_as", "safetensors", why)
+        if _on(self.raw.get("use_cp")) and "use_tucker" in self.left:
+            self.idle("use_cp is another name of it, and is on", "use_tucker")
+        elif "use_cp" in self.left and "use_tucker" in self.left:
+            self.idle("use_tucker is another name of it", "use_cp")
+        if _number(self.left.get("seed")) == 0:
+            self.idle("0 is a seed that is drawn", "seed")
         if str(self.left.get("save_model_as", "safetensors")) not in ("safetensors", "ckpt", ""):
             value = self.pop("save_model_as")
             if self.is_network:
@@ -338,6 +376,13 @@ def _words(text: str) -> list[str]:
 
 def _on(value: Any) -> bool:
     return value is True or str(value).lower() == "true"
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _among(key: str, names: tuple[str, ...]) -> bool:

@@ -21,7 +21,6 @@ RENAMED: Mapping[str, str] = {
     "sd3_t5_dropout_rate": "t5_dropout_rate",
     "sd3_t5xxl": "t5xxl",
     "sd3_text_encoder_batch_size": "text_encoder_batch_size",
-    "stop_text_encoder_training_pct": "stop_text_encoder_training",
     "t5xxl_lr": "text_encoder_lr3",
     "use_cp": "use_tucker",
 }
