@@ -1,6 +1,7 @@
 """What the server knows about the pictures being made: one worker, and what waits for it.
 
-It lives on the server, so a page that is reloaded finds everything again.
+It lives on the server, so a page that is reloaded finds everything again. What is not drawn yet is kept in
+a file besides: after a restart it is offered, and drawn when a person says so.
 """
 
 from __future__ import annotations
@@ -9,20 +10,23 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from backend.errors import AtelierError, Problem
+from backend.generate import grid as grids
 from backend.jobs.process import running_training
 from backend.jobs.worker import Worker
 from ui.context import Context
 from ui.i18n import t
+from ui.kept_jobs import Job, JobKind, KeptJobs, Order
+
+__all__ = ["Job", "Order", "Shot", "State", "Studio", "View"]
 
 State = Literal["idle", "starting", "loading", "drawing", "stopping"]
-JobKind = Literal["pictures", "grid"]
 _COMMAND = [sys.executable, "-m", "backend.generate.worker"]
 _SILENCE = 120.0
 """Seconds without a sign of life after which the worker counts as hung; it gives one every 10."""
@@ -30,32 +34,6 @@ _LOOK = 1.5
 """Seconds between two looks whether a training needs the memory."""
 _PING = 20.0
 """Seconds that a worker without work has to say how much memory it holds."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """One message to the worker."""
-
-    message: Mapping[str, Any]
-    caption: str = ""
-    """Of its pictures."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is asked for at once: passes that belong together, or a grid."""
-
-    orders: tuple[Order, ...]
-    title: str
-    total: int
-    """Pictures."""
-    kind: JobKind = "pictures"
-    grid: str = ""
-    """The grid's id."""
-    done: int = 0
-    """Pictures that were there before."""
-    seed: int | None = None
-    id: str = field(default_factory=lambda: secrets.token_hex(6))
 
 
 @dataclass(frozen=True)
@@ -121,6 +99,9 @@ class Studio:
         self._view = View()
         self._job = Job((), "", 0)
         self._waiting: list[Job] = []
+        self._kept = KeptJobs(context.home / ".atelier" / "drawing")
+        self._left: list[Job] | None = None
+        """Of a server that ended; None until someone looks."""
         self._lock = threading.Lock()
         self._keeper: threading.Thread | None = None
 
@@ -136,23 +117,41 @@ class Studio:
         with self._lock:
             return list(self._waiting)
 
-    def add(self, job: Job) -> None:
-        """Draw a job as soon as those before it are finished; returns at once."""
+    def left(self) -> list[Job]:
+        """What was not finished when the server ended; it is drawn when :meth:`go_on` is called."""
         with self._lock:
-            self._waiting.append(job)
-            idle = not self._view.busy
+            return list(self._left_jobs())
+
+    def add(self, *jobs: Job) -> None:
+        """Draw jobs as soon as those before them are finished; returns at once."""
+        wanted = {job.grid for job in jobs if job.grid}
+        with self._lock:
+            self._left = [job for job in self._left_jobs() if job.grid not in wanted]
+            self._waiting += jobs
+            idle = bool(self._waiting) and not self._view.busy
             if idle:
                 self._begin(self._waiting.pop(0))
+            self._keep_jobs()
         if idle:
             threading.Thread(target=self._work, name="studio", daemon=True).start()
         self._watch()
 
-    def cancel(self, job: str) -> bool:
-        """Take a waiting job away. False when it does not wait any more."""
+    def go_on(self) -> None:
+        """Draw what was left, after what waits already."""
         with self._lock:
-            before = len(self._waiting)
-            self._waiting = [item for item in self._waiting if item.id != job]
-            return len(self._waiting) < before
+            jobs, self._left = self._left_jobs(), []
+        self.add(*jobs)
+
+    def cancel(self, job: str) -> bool:
+        """Take away a job that waits or was left. False when it does neither any more."""
+        with self._lock:
+            left, waiting = self._left_jobs(), self._waiting
+            self._left = [item for item in left if item.id != job]
+            self._waiting = [item for item in waiting if item.id != job]
+            found = len(self._left) + len(self._waiting) < len(left) + len(waiting)
+            if found:
+                self._keep_jobs()
+            return found
 
     def stop(self) -> None:
         """End what is being drawn, in the middle of a step. What waits is drawn next."""
@@ -190,6 +189,23 @@ class Studio:
             except AtelierError:
                 self._view.memory = {}
 
+    # -- keeping ---------------------------------------------------------------
+
+    def _left_jobs(self) -> list[Job]:
+        """What a server that ended has left. The lock is held."""
+        if self._left is None:
+            self._left = self._kept.left_behind()
+        return self._left
+
+    def _keep_jobs(self) -> None:
+        """Have everything that is not finished in the file. The lock is held."""
+        now = [self._job] if self._view.busy else []
+        try:
+            self._kept.keep([*self._left_jobs(), *now, *self._waiting])
+        except OSError as error:
+            note = t("gen.queue_not_kept", why=error.strerror or str(error))
+            self._view.notes += [] if note in self._view.notes else [note]
+
     # -- drawing ---------------------------------------------------------------
 
     def _tell_stop(self) -> None:
@@ -205,7 +221,7 @@ class Studio:
             title=job.title,
             grid=job.grid,
             total=job.total,
-            done=job.done,
+            done=_finished(job),
             columns=len(job.orders) if len(job.orders) > 1 else 0,
             seed=job.seed,
             memory=self._view.memory,
@@ -228,9 +244,12 @@ class Studio:
                 view.seconds = time.monotonic() - began
                 view.stopped |= view.state == "stopping"
                 view.state, view.preview = "idle", ""
-                if not self._waiting:
+                more = bool(self._waiting)
+                if more:
+                    self._begin(self._waiting.pop(0))
+                self._keep_jobs()
+                if not more:
                     return
-                self._begin(self._waiting.pop(0))
 
     def _ask(self, order: Order, turn: int) -> bool:
         """One message. False when there is no point in going on."""
@@ -324,5 +343,16 @@ class Studio:
             if grid:
                 self._view.notes.append(t("gen.grid_left", name=training))
             self._waiting = [job for job in self._waiting if job.kind != "grid"]
+            self._keep_jobs()
         if grid:
             self.stop()
+
+
+def _finished(job: Job) -> int:
+    """Pictures of a job that are there already: a grid's cells."""
+    if job.kind != "grid":
+        return 0
+    try:
+        return len(grids.opened(Path(str(job.orders[0].message.get("folder")))).finished())
+    except AtelierError:
+        return 0  # the worker says what is wrong with it

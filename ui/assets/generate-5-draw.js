@@ -31,7 +31,9 @@ function take(reply) {
   if (now.kind === "pictures") for (const shot of fresh) addShot(shot);
   if (now.seed != null && now.kind === "pictures") lastSeed = now.seed;
   drawStatus();
-  drawQueue(reply.waiting);
+  drawQueue($("#ge-queue"), reply.waiting, "queued");
+  drawQueue($("#ge-left-jobs .ge-queue"), reply.left, "left_one");
+  $("#ge-left-jobs").hidden = !reply.left.length;
   const training = $("#ge-training");
   training.hidden = !reply.training;
   training.textContent = reply.training ? text("training", { name: reply.training }) : "";
@@ -102,17 +104,21 @@ function drawMemory() {
   $("#ge-unload").hidden = !memory.process;
 }
 
-function drawQueue(waiting) {
-  const box = $("#ge-queue");
-  const told = waiting.map((job) => job.id).join();
+function drawQueue(box, jobs, label) {
+  const told = jobs.map((job) => job.id).join();
   if (box.dataset.told === told) return; // a button that is drawn anew while it is pressed is not pressed
   box.dataset.told = told;
-  box.hidden = !waiting.length;
-  box.replaceChildren(...waiting.map((job) => {
+  box.hidden = !jobs.length;
+  box.replaceChildren(...jobs.map((job) => {
     const away = button("at-quiet", text("cancel"), async () => take(await tell("cancel", { waiting: job.id, ...seen() })));
-    return node("li", "", node("span", "", text("queued", { title: job.title, count: count(job.total) })), away);
+    return node("li", "", node("span", "", text(label, { title: job.title, count: count(job.total) })), away);
   }));
 }
+$("#ge-go-on").addEventListener("click", async (event) => {
+  event.target.disabled = true;
+  take(await tell("go_on", seen()));
+  event.target.disabled = false;
+});
 
 const placed = (a, b) => {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] - b[i];

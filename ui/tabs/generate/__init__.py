@@ -43,6 +43,7 @@ def build(context: Context) -> gr.HTML:
         draw.look,
         draw.stop,
         draw.cancel,
+        draw.go_on,
         draw.release,
         draw.give_picture,
         draw.read_settings,

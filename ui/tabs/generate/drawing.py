@@ -30,7 +30,7 @@ from ui.tabs.generate.fields import (
 from ui.tabs.generate.files import FORM
 from ui.tabs.generate.inputs import Inputs, file_url
 
-_DRAFT = "draw"
+DRAFT = "draw"
 """Name of the form's draft; recent files stay under the name of old."""
 _RANDOM = 2**32
 
@@ -51,13 +51,13 @@ class Desk:
 
     def values(self) -> dict[str, Any]:
         """What the form shows when it is opened: the last values, else sensible ones."""
-        values = known(self.context.drafts.load(_DRAFT) or {})
+        values = known(self.context.drafts.load(DRAFT) or {})
         values["model"] = values["model"] or next(iter(files.models(self.context)), "")
         return values
 
     def keep(self, values: Mapping[str, Any]) -> None:
         """Remember the form as it is, whatever stands in it."""
-        self.context.drafts.save(_DRAFT, {key: value for key, value in values.items() if key in DEFAULTS})
+        self.context.drafts.save(DRAFT, {key: value for key, value in values.items() if key in DEFAULTS})
 
     def ready(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The form's values, and the request they make, with its seed decided.
@@ -122,8 +122,9 @@ class DrawCalls:
         if data.get("measure"):
             studio.measure()
         view = studio.view()
-        waiting = [{"id": job.id, "title": job.title, "total": job.total} for job in studio.waiting()]
-        return {"now": _shown(view, data), "waiting": waiting, "training": studio.training() or ""}
+        rows = {"waiting": studio.waiting(), "left": studio.left()}
+        queue = {name: [_row(job) for job in jobs] for name, jobs in rows.items()}
+        return {"now": _shown(view, data), **queue, "training": studio.training() or ""}
 
     def stop(self, data: dict[str, Any]) -> dict[str, Any]:
         """End what is being drawn."""
@@ -131,8 +132,13 @@ class DrawCalls:
         return self.look(data)
 
     def cancel(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Take something out of the queue."""
+        """Take something out of the queue, or out of what was left when the server ended."""
         self.desk.studio.cancel(str(data.get("waiting")))
+        return self.look(data)
+
+    def go_on(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Draw what was not finished when the server ended."""
+        self.desk.studio.go_on()
         return self.look(data)
 
     def release(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +221,10 @@ def _job(values: Mapping[str, Any], request: dict[str, Any], out: Path) -> Job:
     orders = (plain, whole) if values["compare"] else (whole,)
     title = request["prompt"].strip().splitlines()[0][:80] if request["prompt"].strip() else t("gen.no_words")
     return Job(orders, title, request["count"] * len(orders), seed=request["seed"])
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {"id": job.id, "title": job.title, "total": job.total}
 
 
 def _described(field: dict[str, Any]) -> dict[str, Any]:

@@ -112,10 +112,10 @@ class GridCalls:
         return found
 
     def _draw(self, folder: GridFolder) -> None:
-        done, total = len(folder.finished()), len(folder.grid.places)
+        total = len(folder.grid.places)
         order = Order({"op": "grid", "folder": str(folder.path), "preview": True})
         title = folder.grid.name or t("gen.grid")
-        self.desk.studio.add(Job((order,), title, total, "grid", folder.id, done, folder.grid.request.seed))
+        self.desk.studio.add(Job((order,), title, total, "grid", folder.id, folder.grid.request.seed))
 
     def _is_wanted(self, folder: GridFolder) -> bool:
         """Whether it is being drawn, or waits for it."""
