@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from backend.jobs.logsearch import find_lines
 from backend.jobs.logtext import printable
 from backend.jobs.process import running_training
 from backend.jobs.runs import Run, find_run, list_runs, runs_root
+from ui.calls import Call
 from ui.gpu import cards_at_work
 from ui.i18n import said, said_problem, texts
 from ui.thumbnails import thumbnail
 
 ASSETS = Path(__file__).parent / "assets"
-ACTIVE_SECONDS = 1.5
+ACTIVE_SECONDS = 1.2
 """Time between two updates while a job runs."""
 IDLE_SECONDS = 6.0
 
@@ -81,8 +82,11 @@ class LivePanel:
         return timer
 
 
-def build_live() -> LivePanel:
-    """The panel as one component with the element id ``live``, carrying its own style and script."""
+def build_live(calls: Sequence[Call] = ()) -> LivePanel:
+    """The panel as one component with the element id ``live``, carrying its own style and script.
+
+    ``calls``: what its script may call besides; ``use`` puts a file into the Generate page's form.
+    """
     html = gr.HTML(
         value={},  # type: ignore[arg-type] - the component takes any JSON
         elem_id="live",
@@ -90,8 +94,9 @@ def build_live() -> LivePanel:
         js_on_load=script(),
         head=f"<style>{(ASSETS / 'live.css').read_text(encoding='utf-8')}</style>",
         apply_default_css=False,
-        server_functions=[live_log, live_find],
+        server_functions=[live_log, live_find, *calls],
         texts=texts("live."),
+        uses=any(call.__name__ == "use" for call in calls),
     )
     return LivePanel(html, view)
 
@@ -198,6 +203,7 @@ def _view(now: RunView, share: float) -> dict[str, Any]:
         "samples": _samples(now, int(_SAMPLES * share) or 1),
         "saved": [asdict(saved) for saved in list(now.saved)[-int(_SAVED * share) or -1 :]],
         "result": now.result["path"] if now.result else None,
+        "usage": str(((now.result or {}).get("facts") or {}).get("usage") or "")[:200],
         "messages": _messages(now, share),
         "plan": _plan(now.plan, share),
         "log": _log(now, int(_PUSHED_LOG_BYTES * share)),

@@ -28,7 +28,7 @@ _COLOURS = {
     "body_text_color_subdued": ("#6b655b", "#a8a195"),
     "input_background_fill": ("#ffffff", "#1c1b18"),
     "input_border_color": ("#ddd7cc", "#403c35"),
-    "input_placeholder_color": ("#8a8479", "#857f74"),
+    "input_placeholder_color": ("#716b60", "#989184"),
     "color_accent_soft": ("#e3f0f1", "#20393c"),
     "link_text_color": ("#1d6b74", "#6fc2ca"),
     "button_primary_background_fill": ("#1d6b74", "#6fc2ca"),

@@ -4,6 +4,8 @@ element.querySelector(".at-language").addEventListener("change", (event) => {
   document.cookie = `${props.cookie}=${event.target.value}; path=/; max-age=34560000; samesite=lax`;
   location.reload();
 });
+const here = element.querySelector("nav [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2; // on a narrow page
 document.documentElement.lang = props.language; // which letters of those that Japanese and Chinese share
 const dark = () => document.body.classList.contains("dark");
 element.querySelector(".at-theme").addEventListener("click", () => {
