@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
-from backend.errors import InputError
+from backend.errors import EnvironmentFault, InputError
 from backend.system.identify import FAMILY_FACTS, FamilyName, identify
 from backend.weights.precision import PRECISIONS
 from backend.weights.report import Report
@@ -43,13 +43,36 @@ class ProgressLine:
         self._stream.flush()
 
 
+class _Parser(argparse.ArgumentParser):
+    """With ``--allow_fallback``, a device that is not here becomes the processor."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        options = super().parse_args(args, namespace)
+        if options.allow_fallback and getattr(options, "device", None):
+            options.device = _device_here(options.device)
+        return options
+
+
+def _device_here(name: str) -> str | None:
+    """The device; None, which is the processor, with a line that says so where this machine lacks it."""
+    from backend.weights.precision import device_named
+
+    try:
+        device_named(name)
+    except EnvironmentFault as fault:
+        print(f"note: {fault.problems[0].what}: the processor is used instead", file=sys.stderr)
+        return None
+    return name
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every job has."""
-    found = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    found = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--overwrite", action="store_true", help="replace an output that is there already")
     found.add_argument("--report", type=Path, help="write the report to this file as JSON, too")
+    found.add_argument(
+        "--allow_fallback", action="store_true", help="use the processor where --device is not to be had"
+    )
     return found
 
 

@@ -43,7 +43,7 @@ def device_named(name: str | None) -> torch.device:
         raise EnvironmentFault(
             f"there is no CUDA device here for --device {name}",
             why="no NVIDIA card, no driver, or a torch that was built without CUDA",
-            next="leave --device out to use the processor",
+            next="leave --device out, or run again with --allow_fallback, to use the processor",
             key="device",
         )
     if device.type not in ("cpu", "cuda", "mps"):
