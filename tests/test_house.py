@@ -49,10 +49,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "backend.data": ("backend.data", "backend.errors", "backend.keyed", "backend.families.base", "backend.settings", "backend.jobs.events", "backend.system"),
     "backend.families": ("backend.families", "backend.errors", "backend.keyed", "backend.system", "backend.data.tokens", "backend.data.emphasis"),
     "backend.networks": ("backend.networks", "backend.errors", "backend.keyed", "backend.system"),
-    "backend.weights": ("backend.weights", "backend.__version__", "backend.errors", "backend.keyed", "backend.families", "backend.networks", "backend.data", "backend.settings", "backend.jobs.events", "backend.jobs.files", "backend.system"),
+    "backend.weights": ("backend.weights", "backend.__version__", "backend.errors", "backend.keyed", "backend.families", "backend.networks", "backend.data", "backend.settings", "backend.jobs.attended", "backend.jobs.events", "backend.jobs.files", "backend.system"),
     "backend.train": ("backend", ),
     "backend.generate": ("backend.generate", "backend.errors", "backend.keyed", "backend.families", "backend.networks", "backend.data", "backend.settings", "backend.jobs.events", "backend.system"),
-    "backend.annotate": ("backend.annotate", "backend.errors", "backend.keyed", "backend.data", "backend.settings", "backend.jobs.control", "backend.jobs.events", "backend.jobs.files", "backend.system"),
+    "backend.annotate": ("backend.annotate", "backend.errors", "backend.keyed", "backend.data", "backend.settings", "backend.jobs.attended", "backend.jobs.control", "backend.jobs.events", "backend.jobs.files", "backend.system"),
     "backend.demo": ("backend",),
     "tools": ("backend", "tools"),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -31,6 +31,25 @@ try {
 } catch {}
 </script>"""
 """Runs before Gradio reads the address: a theme that was chosen here wins over the system's."""
+
+
+def _system(context: Context) -> None:
+    """The page of the machine, which also carries the endpoints: it is drawn last and seldom opened."""
+    settings.build(context)
+    offers.build(context, context.safe_tools)
+
+
+_ROUTES: Mapping[str, Callable[[Context], object]] = {
+    "start": start.build,
+    "dataset": dataset.build,
+    "captioning": captioning.build,
+    "tagging": tagging.build,
+    "generate": generate.build,
+    "models": merge.build,
+    "runs": runs.build,
+    "system": _system,
+}
+"""Each page beside the first one, by its address, and what draws it."""
 
 
 def _header(active: str) -> gr.HTML:
@@ -113,31 +132,10 @@ def _draw(context: Context) -> Pages:
     with Pages(title=t("app.name"), analytics_enabled=False, fill_width=True) as page:
         _header("train")
         train.build(context)
-    with page.route(t("app.start"), "/start"):
-        _header("start")
-        start.build(context)
-    with page.route(t("app.dataset"), "/dataset"):
-        _header("dataset")
-        dataset.build(context)
-    with page.route(t("app.captioning"), "/captioning"):
-        _header("captioning")
-        captioning.build(context)
-    with page.route(t("app.tagging"), "/tagging"):
-        _header("tagging")
-        tagging.build(context)
-    with page.route(t("app.generate"), "/generate"):
-        _header("generate")
-        generate.build(context)
-    with page.route(t("app.models"), "/models"):
-        _header("models")
-        merge.build(context)
-    with page.route(t("app.runs"), "/runs"):
-        _header("runs")
-        runs.build(context)
-    with page.route(t("app.system"), "/system"):
-        _header("system")
-        settings.build(context)
-        offers.build(context, context.safe_tools)
+    for name, draw in _ROUTES.items():
+        with page.route(t(f"app.{name}"), f"/{name}"):
+            _header(name)
+            draw(context)
     return page
 
 

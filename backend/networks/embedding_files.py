@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from backend.errors import InputError
 from backend.networks.embeddings import Embedding, Table
+from backend.networks.files import read_pickle
 from backend.system.headers import read_header
 
 ENDINGS = (".safetensors", ".pt", ".bin", ".ckpt")
@@ -102,17 +102,7 @@ def _widths(tables: Mapping[str, int]) -> str:
 
 
 def _pickled(path: Path) -> Mapping[str, object]:
-    try:
-        with torch.serialization.safe_globals([nn.ParameterDict]):
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(
-            f"{path.name} cannot be read by the restricted reader",
-            where=str(path),
-            why="it holds more than tensors, or it is damaged; nothing of it was run",
-            next="use a safetensors file",
-            detail=str(error),
-        ) from error
+    content = read_pickle(path, allowed=[nn.ParameterDict])
     if isinstance(content, Tensor):
         return {ONE: content}
     return cast("Mapping[str, object]", content if isinstance(content, dict) else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -30,9 +30,18 @@ def read_lora(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return load_file(path), dict(header.metadata)
 
 
-def _pickled(path: Path) -> dict[str, Tensor]:
+def read_pickle(path: Path, allowed: Iterable[type] = ()) -> object:
+    """What a pickle holds, read with torch's restricted reader on the CPU, so that no code in it runs.
+
+    Args:
+        allowed: classes that it may hold beside tensors and plain containers.
+
+    Raises:
+        InputError: it holds something else, or is damaged.
+    """
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(
             f"{path.name} cannot be read by the restricted reader",
@@ -41,6 +50,10 @@ def _pickled(path: Path) -> dict[str, Tensor]:
             next="use a safetensors file",
             detail=str(error),
         ) from error
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    content = read_pickle(path)
     table = cast("Mapping[str, object]", content if isinstance(content, dict) else {})
     table = cast("Mapping[str, object]", table.get("state_dict", table))
     if not table or not all(isinstance(tensor, Tensor) for tensor in table.values()):

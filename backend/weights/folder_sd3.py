@@ -17,7 +17,7 @@ from backend.families.sd3 import keys, t5
 from backend.families.sd3.mmdit import MMDiTShape
 from backend.families.sd3.model import CLIP_G, CLIP_L, T5, StableDiffusion3
 from backend.families.sd3.t5 import FARTHEST, T5Encoder, T5Shape
-from backend.weights.folder import (
+from backend.weights.folder_parts import (
     VERSION,
     Component,
     Contents,

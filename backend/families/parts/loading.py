@@ -21,7 +21,7 @@ from backend.families.parts.layout import Layout
 from backend.families.parts.skeleton import skeleton
 from backend.families.parts.unet import UNet, UNetShape, unet_shape
 from backend.families.parts.vae import Vae, VaeShape, vae_shape
-from backend.families.parts.weights import Place, Weights, find_weights, replace_vae
+from backend.families.parts.weights import Place, Weights, complete, find_weights, replace_vae
 from backend.families.store import TensorSource
 from backend.system.identify import ModelFile
 
@@ -149,18 +149,12 @@ def read_shapes(weights: Weights, layout: Layout, rule: Rule) -> Shapes:
     Raises:
         InputError: tensors that tell a dimension are missing, or the configuration does not fit.
     """
-    try:
+    with complete(weights.path):
         shapes = Shapes(
             _unet_shape(weights, rule),
             {text.part: _text_shape(weights, text.part, rule) for text in layout.text},
             _vae_shape(weights, rule),
         )
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise InputError(
-            f"the model is incomplete: {error.args[0] if error.args else error} is missing or odd",
-            where=str(weights.path),
-            next="Download it again",
-        ) from error
     _check(weights.path, shapes)
     return shapes
 

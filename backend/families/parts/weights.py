@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -127,6 +128,20 @@ def _in_folder(path: Path, dtype: torch.dtype, layout: Layout) -> Weights:
         for file in _weight_files(folder, _STEMS.get(part, _TEXT_STEM), dtype):
             places |= {f"{part}.{name}": place for name, place in _diffusers_part(part, file)}
     return Weights(path, places, config)
+
+
+@contextmanager
+def complete(path: Path) -> Generator[None]:
+    """Dimensions are read inside. Raises InputError, naming the tensor, when one that tells them is
+    missing or has an odd shape."""
+    try:
+        yield
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise InputError(
+            f"the model is incomplete: {error.args[0] if error.args else error} is missing or odd",
+            where=str(path),
+            next="Download it again",
+        ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from backend.families.options import LoadOptions
 from backend.families.parts.clip import ACTIVATIONS, ClipShape, ClipTextModel, clip_shape
 from backend.families.parts.loading import fill
 from backend.families.parts.vae import Vae, VaeShape, vae_shape
+from backend.families.parts.weights import complete
 from backend.families.sd3.mmdit import MMDiT, MMDiTShape, mmdit_shape
 from backend.families.sd3.model import StableDiffusion3, TextParts
 from backend.families.sd3.positions import Positions, training_sizes
@@ -82,13 +83,11 @@ def load(
 
 def place(model: StableDiffusion3, device: torch.device) -> None:
     """Bring a loaded model to its device, and begin to swap blocks where that is asked for."""
-    count, blocks = model.options.blocks_to_swap, model.transformer.joint_blocks
-    if count > len(blocks) - PLACES:
-        raise InputError(
-            f"blocks_to_swap {count} is too many: this model has {len(blocks)} blocks",
-            next=f"give at most {len(blocks) - PLACES}",
-            key="blocks_to_swap",
-        )
+    asked, blocks = model.options.blocks_to_swap, model.transformer.joint_blocks
+    count = min(asked, len(blocks) - PLACES)
+    if count < asked:
+        text = f"blocks_to_swap {asked} is lowered to {count}: this model has {len(blocks)} blocks"
+        model.notes += (text,)
     if count and device.type != "cpu":
         model.transformer.swap = BlockSwap(list(blocks), count, device)
     if device.type != "cpu":
@@ -120,7 +119,7 @@ def model_shapes(weights: Weights) -> Shapes:
         InputError: tensors that tell a dimension are missing, or parts do not fit each other.
     """
     vae = weights.config.get("vae", {})
-    try:
+    with complete(weights.path):
         heads = weights.config.get("transformer", {}).get("num_attention_heads")
         shapes = Shapes(
             mmdit_shape(weights.shapes("transformer"), heads),
@@ -134,12 +133,6 @@ def model_shapes(weights: Weights) -> Shapes:
             ),
             t5_shape(weights.shapes("t5xxl")) if weights.part("t5xxl") else None,
         )
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise InputError(
-            f"the model is incomplete: {error.args[0] if error.args else error} is missing or odd",
-            where=str(weights.path),
-            next="Download it again",
-        ) from error
     _check(weights.path, shapes)
     return shapes
 

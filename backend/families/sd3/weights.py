@@ -17,6 +17,7 @@ from torch import Tensor
 
 from backend.errors import InputError
 from backend.families.parts import names as parts_names
+from backend.families.parts.weights import read_config
 from backend.families.sd3 import keys
 from backend.families.store import TensorSource, open_tensors
 from backend.system.identify import identify
@@ -236,7 +237,7 @@ def _own_file(
     if file.is_dir():
         inner = file / FOLDERS[part]
         folder = inner if inner.is_dir() else file
-        found, config = _folder_part(part, folder, dtype, mapped), _config(folder)
+        found, config = _folder_part(part, folder, dtype, mapped), read_config(folder)
     else:
         source = open_tensors(file, mapped=mapped)
         names = source.header.tensors
@@ -261,7 +262,7 @@ def _what(file: Path) -> str:
 def _in_folder(path: Path, dtype: torch.dtype, mapped: bool) -> Weights:
     weights = Weights(path, {})
     for part, name in FOLDERS.items():
-        weights.config[part] = _config(path / name)
+        weights.config[part] = read_config(path / name)
         found = _folder_part(part, path / name, dtype, mapped)
         if found:
             weights.parts[part] = found
@@ -315,14 +316,3 @@ def _weight_files(folder: Path, part: str, dtype: torch.dtype) -> list[Path]:
             return shards
     pickled = folder / f"{'pytorch_model' if stem == 'model' else stem}.bin"
     return [pickled] if pickled.is_file() else []
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        return cast("dict[str, Any]", json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(
-            "config.json is not valid JSON", where=str(folder / "config.json"), why=str(error)
-        ) from None
