@@ -12,7 +12,7 @@ from backend.data.types import DatasetPlan
 from backend.families.parts.skeleton import WithoutInit
 from backend.networks.base import Attachable
 from backend.networks.common import Adapter, AdapterNetwork
-from backend.settings import Settings
+from backend.settings import Settings, check
 from backend.train.methods.network import NetworkMethod
 
 
@@ -43,7 +43,8 @@ def list_modules(arch: str, settings: Settings) -> list[Listed]:
     model = families.hollow(arch)
     sites = {site.name: site for site in (*model.adapter_modules(), *model.further_modules())}
     with WithoutInit():
-        network = NetworkMethod(settings, DatasetPlan(()), model, seed=0).trainable
+        meant = check(settings, complete=False).settings
+        network = NetworkMethod(meant, DatasetPlan(()), model, seed=0).trainable
     assert isinstance(network, AdapterNetwork)
     return [
         _listed(name, sites[name.removeprefix(network.prefix)], adapter)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from backend.networks.lycoris import KINDS
 from backend.settings import parse_command_line
+from backend.settings.rules.network import UNUSED_BY_KIND
 from backend.train.listing import list_modules
 
 
@@ -47,6 +49,22 @@ def test_ranks_by_block_and_parts_left_out() -> None:
     assert {module.part for module in one} == {"te2"}
     assert len(one) == 32 * 6
     assert one[0].parameters == 8 * (1280 + 1280)
+
+
+@pytest.mark.parametrize("algo", KINDS)
+def test_every_kind_of_lycoris_is_made_out_of_settings(algo: str) -> None:
+    """Sizes and dropouts that a kind does not know, which forms give with every kind, do not stop it."""
+    sizes = ("conv_dim=16", "conv_alpha=4", "rank_dropout=0.1", "module_dropout=0.1")
+    words = ("--network_module", "lycoris.kohya", "--network_dim", "16", "--network_train_unet_only")
+    modules = listed("sd15", *words, "--network_dropout", "0.1", "--network_args", f"algo={algo}", *sizes)
+    assert len(modules) > 40
+
+
+def test_what_a_kind_does_not_know_is_told_by_one_table() -> None:
+    fields = {"network_dropout": "dropout"}
+    for key, kinds in UNUSED_BY_KIND.items():
+        without = {algo for algo, (_, _, known) in KINDS.items() if fields.get(key, key) not in known}
+        assert set(kinds) == without, key
 
 
 def test_t5_is_listed_when_it_is_trained() -> None:

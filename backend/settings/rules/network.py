@@ -5,6 +5,16 @@ from __future__ import annotations
 from backend.settings.rules.rule import Rule
 from backend.settings.rules.terms import BOTH_ONLY
 
+LYCORIS = ("network_module", "=", "lycoris.kohya")
+UNUSED_BY_KIND = {
+    "conv_dim": ("ia3", "full", "norm"),
+    "conv_alpha": ("ia3", "full", "norm", "diag-oft", "boft"),
+    "network_dropout": ("loha", "lokr", "ia3", "dylora", "diag-oft", "boft", "glora", "full", "norm"),
+    "rank_dropout": ("ia3", "dylora", "norm"),
+    "module_dropout": ("dylora",),
+}
+"""Size or dropout -> kinds of LyCORIS without it, for which people's files give it all the same."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "parts-exclude",
@@ -59,26 +69,32 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "dylora-dropout",
-        "error",
-        (
-            "all",
-            ("network_dropout", "set"),
-            ("network_dropout", ">", 0),
-            ("network_module", "=", "networks.dylora"),
-        ),
+        "change",
+        ("all", ("network_dropout", ">", 0), ("network_module", "=", "networks.dylora")),
         "networks.dylora has no use for network_dropout",
-        "leave network_dropout out",
         why="it leaves ranks out by itself",
         key="network_dropout",
+        change={"network_dropout": None},
     ),
     Rule(
         "oft-dropout",
-        "error",
+        "change",
         ("all", ("network_dropout", ">", 0), ("network_module", "=", "networks.oft")),
         "networks.oft has no use for network_dropout",
-        "leave network_dropout out",
         why="rotations have no inner values",
         key="network_dropout",
+        change={"network_dropout": None},
+    ),
+    *(
+        Rule(
+            f"lycoris-{key}",
+            "change",
+            ("all", LYCORIS, (key, "set"), (key, "!=", 0), ("any", *(("algo", "=", kind) for kind in kinds))),
+            f"algo={{algo}} has no use for {key}",
+            key=key,
+            change={key: None},
+        )
+        for key, kinds in UNUSED_BY_KIND.items()
     ),
     Rule(
         "oft-text-only",

@@ -17,7 +17,7 @@ from backend.errors import InputError, Problem
 from backend.families.base import DiffusionModel
 from backend.networks.base import NetworkSpec
 from backend.settings import Settings
-from backend.settings.declare import declarations
+from backend.settings.declare import Declared, declarations
 from backend.train import provenance
 from backend.train.methods.rates import text_rates
 from backend.train.provenance import TrainingFacts
@@ -177,28 +177,40 @@ def part_rates(settings: Settings, model: DiffusionModel) -> dict[str, float]:
 
 
 def network_spec(settings: Settings) -> NetworkSpec:
-    """The network's size out of the settings; alpha 0 means the rank."""
-    section = settings.network
+    """The network's size out of the settings; alpha 0 means the rank. What only counts for other kinds,
+    which is told, is left out."""
+    section, values = settings.network, settings.flat()
+
+    def used(key: str) -> Any:
+        return values[key] if _counts(declarations()[key], values) else None
+
     return NetworkSpec(
         dim=section.network_dim,
         alpha=section.network_alpha,
-        conv_dim=section.conv_dim,
-        conv_alpha=section.conv_alpha,
+        conv_dim=used("conv_dim"),
+        conv_alpha=used("conv_alpha"),
         dropout=section.network_dropout,
-        rank_dropout=section.rank_dropout,
-        module_dropout=section.module_dropout,
+        rank_dropout=used("rank_dropout"),
+        module_dropout=used("module_dropout"),
         args=network_arguments(settings),
     )
 
 
+def _counts(declared: Declared, values: Mapping[str, Any]) -> bool:
+    return all(values[other] in wanted for other, wanted in declared.info.show_if)
+
+
 def network_arguments(settings: Settings) -> dict[str, str]:
-    """What sd-scripts takes as ``--network_args`` and the chosen network can use, as text."""
+    """What sd-scripts takes as ``--network_args`` and the chosen network can use, as text.
+
+    A switch that is off, and is so by default, asks for nothing, and not every kind knows it.
+    """
     values = settings.flat()
     found = dict(item.split("=", 1) for item in settings.network.network_args)
     for key, declared in declarations().items():
-        shown = all(values[other] in wanted for other, wanted in declared.info.show_if)
         is_field = key in NetworkSpec.__dataclass_fields__
-        if declared.info.network_arg and shown and not is_field and values[key] is not None:
+        idle = values[key] is None or (values[key] is False and declared.default is False)
+        if declared.info.network_arg and _counts(declared, values) and not is_field and not idle:
             found[key] = str(values[key])
     return found
 
