@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backend.errors import run_main
 
-STEPS = 800
+STEPS = 600
 """Enough for the small model to take up the creature; a few minutes on a processor."""
 
 
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     progress.say(f"Done in {clock(time.monotonic() - started)} (minutes:seconds).")
     progress.say(f"  LoRA              {outcome.lora}")
     progress.say(f"  before and after  {outcome.picture}")
-    progress.say("  The demo's model is small: it knows colours and places well and shapes roughly.")
+    progress.say("  The demo's model is small: it knows colours and places well and draws with a rough pen.")
     progress.say("  With a Stable Diffusion file of yours the same steps teach a real subject.")
     return 0
 

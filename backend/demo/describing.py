@@ -17,7 +17,7 @@ from backend.demo.world import SCENES
 from backend.wholefile import write_text
 
 SURE = 0.6
-"""Probability from which a tag of the surroundings is added that the caption does not have."""
+"""Probability from which a tag of the surroundings takes the place of one that the caption does not tell."""
 _PLACE = re.compile(r"\b(?:on an?|in an?|in the|at night)\b")
 _BATCH = 4
 
@@ -46,8 +46,8 @@ def describe(
 
 
 def merged(trigger: str, caption: str, tags: list[str]) -> str:
-    """``sks creature in a meadow``: the trigger, the caption's place, and places that only the tagger saw."""
+    """``sks creature in a meadow``: the trigger and the caption's place, or else the tagger's."""
     place = _PLACE.search(caption)
-    told = f"{trigger} {caption[place.start() :]}" if place else trigger
-    more = [tag for tag in tags if (tag in SCENES or tag.endswith(" background")) and tag not in told]
-    return ", ".join([told, *more])
+    if place:
+        return f"{trigger} {caption[place.start() :]}"
+    return ", ".join([trigger, *(tag for tag in tags if tag in SCENES or tag.endswith(" background"))])

@@ -13,7 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from backend.demo import session, subject
+from backend.demo import session
 from backend.demo.__main__ import STEPS
 from backend.demo.progress import Progress
 from backend.errors import AtelierError, Problem, run_main
@@ -45,9 +45,8 @@ class EventProgress(Progress):
 
 def settings_for_page(model: Path, pictures: Path, steps: int) -> Settings:
     """The demo's settings with every prompt drawn before the first step, on the way and at the end."""
-    size = f"--w {subject.SIZE} --h {subject.SIZE} --s {session.DRAW_STEPS} --l {session.GUIDANCE:g}"
     changes: dict[str, Any] = {
-        "sample_prompt_text": "\n".join(f"{prompt} --d {seed} {size}" for prompt, seed in session.PROMPTS),
+        "sample_prompt_text": "\n".join(session.sample_line(*each) for each in session.PROMPTS),
         "sample_at_first": True,
         "sample_every_n_steps": max(50, steps // 4),
     }

@@ -1,6 +1,6 @@
 """Whether a picture shows the demo's creature: its colours, laid out as in its twelve pictures.
 
-Around the green of a picture a window is laid as it lies around the creature's body. Within it the places of
+Around the violet of a picture a window is laid as it lies around the creature's body. Within it the places of
 each of the creature's colours are compared with where the twelve pictures have them. No learning is involved:
 what counts as alike is said here, and the pictures are the measure.
 """
@@ -26,8 +26,8 @@ _BLUR = 45.0
 """Distance of colours (RGB) at which they count for about 0.6 as much."""
 _UP, _SIDE, _DOWN = 0.55, 0.15, 0.12
 """How far the window reaches beyond the body, in its height and width."""
-_PARTS = {"body": 0.3, "horns": 0.2, "belly": 0.2, "eyes": 0.3}
-"""What is compared, and how much it counts."""
+_PARTS = {"body": 0.3, "horns": 0.25, "eye": 0.25, "dark": 0.2}
+"""What is compared, and how much it counts; ``dark``: pupil, mouth and outline."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,20 @@ def _template() -> dict[str, Plane]:
 
 
 def _laid_out(picture: Image.Image) -> dict[str, Plane] | None:
-    """Amount of each part in the cells of the window around the body; None without enough green."""
+    """Amount of each part in the cells of the window around the body; None without enough violet."""
     pixels = np.asarray(picture.convert("RGB").resize((subject.SIZE, subject.SIZE)), dtype=np.float64)
-    body = _near(pixels, subject.GREEN)
+    body = _near(pixels, subject.BODY)
     if not 0.03 < body.mean() < 0.6:
         return None
     left, right = _middle(body.sum(axis=0))
     top, bottom = _middle(body.sum(axis=1))
     wide, high = right - left, bottom - top
     window = (left - _SIDE * wide, top - _UP * high, right + _SIDE * wide, bottom + _DOWN * high)
-    eyes = np.maximum(_near(pixels, subject.WHITE), _near(pixels, subject.INK))
     planes = {
         "body": body,
         "horns": _near(pixels, subject.HORN),
-        "belly": _near(pixels, subject.LIGHT),
-        "eyes": eyes,
+        "eye": _near(pixels, subject.WHITE),
+        "dark": _near(pixels, subject.INK),
     }
     return {name: _cut(plane, window) for name, plane in planes.items()}
 

@@ -28,9 +28,9 @@ PROMPTS = (
     ("a red circle on a white background", 13),
 )
 """What is drawn before and after, with seeds: the subject, the subject elsewhere, something else."""
-REGULARISATION = "regularisation"
-"""The class pictures' folder, beside the subject's."""
 DRAW_STEPS = 20
+SAMPLER = "dpmsolver++"
+"""The one that the small model was judged by."""
 GUIDANCE = 3.0
 """So small a model overdoes it at the usual 7."""
 _LOOK_SECONDS = 0.25
@@ -62,7 +62,10 @@ def run_demo(steps: int, progress: Progress, model: Path | None = None) -> Outco
 
 
 def prepare_pictures(folder: Path, progress: Progress) -> Path:
-    """Draw and describe the dataset, and draw class pictures beside it; returns the folder to train on.
+    """Draw and describe the dataset, and put class pictures to it; returns the folder to train on.
+
+    The class pictures lie in the training folder, two of seven. As regularisation pictures they would be half
+    of what is shown: more than is needed here, and time that the subject does not get.
 
     :raises InputError: when the bundled tagger or captioner is missing.
     """
@@ -71,7 +74,7 @@ def prepare_pictures(folder: Path, progress: Progress) -> Path:
     shown = pictures / subject.FOLDER
     progress.show("Describing", 0, len(subject.PICTURES))
     found = describe(shown, subject.TRIGGER, lambda done, of: progress.show("Describing", done, of))
-    sets.make_regularisation(folder / REGULARISATION)
+    sets.make_regularisation(pictures)
     progress.say(f"  {shown}")
     for name, text in list(found.items())[:3]:
         progress.say(f"    {name}  {text}")
@@ -96,18 +99,21 @@ def prepare_model(folder: Path, progress: Progress) -> Path:
     return model
 
 
+def sample_line(prompt: str, seed: int) -> str:
+    """A line of ``sample_prompts`` that is drawn as the demo draws."""
+    side = subject.SIZE
+    return f"{prompt} --d {seed} --w {side} --h {side} --s {DRAW_STEPS} --l {GUIDANCE:g} --ss {SAMPLER}"
+
+
 def demo_settings(model: Path, pictures: Path, steps: int) -> Settings:
-    """The demo preset with this model, these pictures, the class pictures beside them, and so many steps."""
-    prompt, seed = PROMPTS[0]
-    size = f"--w {subject.SIZE} --h {subject.SIZE}"
+    """The demo preset with this model, these pictures and so many steps."""
     changes: dict[str, Any] = {
         "pretrained_model_name_or_path": str(model),
         "train_data_dir": str(pictures),
-        "reg_data_dir": str(pictures.parent / REGULARISATION),
         "caption_extension": ".txt",
         "output_name": NAME,
         "max_train_steps": steps,
-        "sample_prompt_text": f"{prompt} --d {seed} --s {DRAW_STEPS} {size} --l {GUIDANCE:g}",
+        "sample_prompt_text": sample_line(*PROMPTS[0]),
         "sample_every_n_steps": max(50, steps // 4),
     }
     return read_preset(PRESET).settings.replace(**changes)
@@ -185,6 +191,7 @@ def draw_comparison(model: Path, lora: Path, target: Path, progress: Progress) -
             seed=seed,
             steps=DRAW_STEPS,
             scale=GUIDANCE,
+            sampler=SAMPLER,
         )
         for prompt, seed in PROMPTS
     ]

@@ -40,8 +40,8 @@ def test_the_subject_is_twelve_different_pictures_with_captions(tmp_path: Path) 
 def test_the_creature_is_in_every_picture() -> None:
     for index, (pose, scene) in enumerate(subject.PICTURES):
         pixels = np.asarray(subject.draw(pose, scene, index), dtype=np.int16)
-        green = np.abs(pixels - np.array(subject.GREEN)).max(axis=-1) < 12
-        assert green.mean() > 0.05, pose.words
+        body = np.abs(pixels - np.array(subject.BODY)).max(axis=-1) < 12
+        assert body.mean() > 0.1, pose.words
 
 
 def test_the_same_seed_draws_the_same_picture_and_another_does_not() -> None:
@@ -99,7 +99,7 @@ def test_the_demos_settings_hold_together(tmp_path: Path) -> None:
     assert flat["max_train_steps"] == 7
     assert flat["train_data_dir"] == str(tmp_path / "pictures")
     assert flat["network_dim"] == 8
-    assert flat["reg_data_dir"] == str(tmp_path / "regularisation")
+    assert flat["reg_data_dir"] is None
 
 
 def run_demo(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -129,7 +129,7 @@ def test_the_whole_demo_makes_a_lora_and_a_before_and_after_picture(tmp_path: Pa
     captions = [path.read_text().strip() for path in (tmp_path / "runs").rglob("10_sks creature/*.txt")]
     assert len(captions) == 12
     assert captions[0].startswith("sks creature") and "sks creature on a blue background" in captions
-    assert not any("green" in caption for caption in captions)
+    assert not any("purple" in caption for caption in captions)
 
 
 @pytest.mark.e2e

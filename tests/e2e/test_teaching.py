@@ -77,17 +77,17 @@ def requests() -> list[Request]:
 
 
 def make_pictures(folder: Path) -> Path:
-    """The creature with captions that name its place, and class pictures beside it."""
+    """The creature with captions that name its place."""
     pictures = subject.make_dataset(folder / "pictures")
     for index, (_, place) in enumerate(subject.PICTURES, start=1):
         text = f"{subject.TRIGGER} {Scene((), place).place()}"
         (pictures / subject.FOLDER / f"{index:02d}.txt").write_text(text)
-    sets.make_regularisation(folder / "regularisation")
     return pictures
 
 
 def train(folder: Path) -> Path:
-    settings = demo_settings(BUNDLED, make_pictures(folder), STEPS).replace(
+    pictures = sets.make_regularisation(make_pictures(folder))
+    settings = demo_settings(BUNDLED, pictures, STEPS).replace(
         sample_prompt_text=None, sample_every_n_steps=None, sample_at_first=False,
         output_dir=str(folder / "out"), output_name="creature",
     )  # fmt: skip

@@ -21,7 +21,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from backend import families, keyed
-from backend.demo import subject
+from backend.demo import sets, subject
 from backend.demo.session import BUNDLED
 from backend.families.base import DiffusionModel
 from backend.train.entry import train_from_line
@@ -64,6 +64,7 @@ def test_the_subject_is_learnt_and_the_class_is_kept(
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "home"))
     torch.set_num_threads(1)
     pictures = make_pictures(tmp_path)
+    sets.make_regularisation(tmp_path / "regularisation")
     line = [
         f"--pretrained_model_name_or_path={BUNDLED}", f"--train_data_dir={pictures}",
         f"--reg_data_dir={tmp_path / 'regularisation'}", f"--resolution={subject.SIZE}", "--train_batch_size=4",
