@@ -66,9 +66,15 @@ def address(path: Path) -> str:
 
 def _file(path: str, kind: str, step: int) -> dict[str, Any]:
     file = Path(path)
-    there = file.is_file()
-    size = readable_size(file.stat().st_size) if there else ""
+    there = file.exists()
+    size = readable_size(_size(file)) if there else ""
     return {"path": path, "name": file.name, "kind": kind, "step": step, "there": there, "size": size}
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, or of a model's folder."""
+    parts = file.rglob("*") if file.is_dir() else [file]
+    return sum(part.stat().st_size for part in parts if part.is_file())
 
 
 def _facts(told: dict[str, Any]) -> list[list[str]]:

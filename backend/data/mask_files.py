@@ -27,6 +27,9 @@ def pair_masks(
     key = "dataset_config" if control else "masked_loss"
     if folder is None:
         return {}
+    if not folder.is_dir():
+        report.problem(f"Folder not found: {folder}", key=key)
+        return {}
     by_stem = {Path(name).stem: folder / name for name in look(folder).pictures}
     masks: dict[str, Path] = {}
     missing: list[str] = []
@@ -35,7 +38,13 @@ def pair_masks(
         if mask is None:
             missing.append(item.name)
         elif wrong := broken.get(mask) or _mask_wrong(mask, item):
-            report.problem(f"{word.capitalize()} {mask.name} {wrong}.", where=str(folder), key=key)
+            report.problem(
+                f"{word.capitalize()} {mask.name} {wrong}.",
+                where=str(folder),
+                next=f"Mend the {word}, or take the picture out.",
+                key=key,
+                kind="mask",
+            )
         else:
             masks[item.name] = mask
     if missing:

@@ -207,6 +207,7 @@ class NetworkSettings(Section):
     block_size: int | None = option(None, "LyCORIS DyLoRA unit", "Ranks that are trained together; the ranks are multiples of it. 4 when empty.", ge=1, le=1024, show_if=_kinds("dylora"), network_arg=True)
     constraint: float | None = option(None, "Limit of the rotation", "Keeps rotations small; 0 or empty leaves them free.", ge=0, le=10_000, show_if=_kinds("diag-oft", "boft"), network_arg=True)
     rescaled: bool = option(False, "Rotation and lengths", "Also train the length of each output.", show_if=_kinds("diag-oft", "boft"), network_arg=True)
+    train_on_input: bool = option(False, "iA3 on inputs", "Scale what goes into every layer instead of what comes out; the layers of the preset ia3 choose by themselves.", level="expert", show_if=_kinds("ia3"), network_arg=True)
     train_norm: bool = option(False, "Norm layers too", "Also train the norm layers inside the U-Net's blocks.", show_if=_LYCORIS, network_arg=True)
     bypass_mode: bool = option(False, "Beside the weights", "Compute the change beside each layer: more exact in half precision, slower in large batches.", level="expert", show_if=_kinds("locon", "loha", "lokr", "ia3", "diag-oft", "boft", "glora", "full"), resume="changes", network_arg=True)
     block_dims: str | None = option(None, "Ranks by block", "One rank for each block: 25 numbers for SD, 23 for SDXL; 0 leaves a block out.", level="expert", show_if=_BLOCKS, network_arg=True)

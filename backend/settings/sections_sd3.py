@@ -82,7 +82,7 @@ class Sd3Settings(Section):
     pos_emb_random_crop_rate: Fraction01 = option(0.0, "Move positions", "Share of visits at which a picture's positions are cut from anywhere of the model's table, not its middle: for sizes it will be drawn at later.", ge=0, le=1, level="expert",
         note="Each picture has its own cut; in sd-scripts a batch has one.", **_ONLY)
     enable_scaled_pos_embed: bool = option(False, "Scale positions", "A training size other than 1024 covers the same positions as 1024 does.", level="expert", **_ONLY)
-    blocks_to_swap: int | None = option(None, "Blocks in host memory", "This many blocks of the transformer wait in host memory and come to the card when they are computed: less card memory, slower. At most two fewer than there are (24; 38 in 3.5 large).", ge=0, le=36, resume="safe", methods=NETWORK, **_ONLY)
+    blocks_to_swap: int | None = option(None, "Blocks in host memory", "This many blocks of the transformer wait in host memory and come to the card when they are computed: less card memory, slower. At most two fewer than there are (24; 38 in 3.5 large).", ge=0, le=36, resume="safe", show_if=(("training_method", NETWORK),), **_ONLY)
     disable_mmap_load_safetensors: bool = option(False, "Read files whole", "Weights are copied into memory instead of being mapped: for network drives and some Windows set-ups.", level="expert", resume="safe", **_ONLY)
     context_attn_dim: int | None = option(None, "Rank: text attention", "Rank of the LoRA in these layers, 0 for none. Rank when empty.", ge=0, le=1024, **_LORA)
     context_mlp_dim: int | None = option(None, "Rank: text feed-forward", "As above.", ge=0, le=1024, **_LORA)

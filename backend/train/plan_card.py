@@ -31,7 +31,7 @@ from backend.train.environment import adapt
 from backend.train.family_rules import asked_prediction, load_options
 from backend.train.machine import weights_dtype
 from backend.train.methods import make_method
-from backend.train.methods.base import HoldsModel, Method
+from backend.train.methods.base import HoldsModel, Method, TeachesWord
 from backend.train.outline import count_need
 from backend.train.preflight import Prepared, prepare
 from backend.train.resume import place
@@ -68,7 +68,7 @@ def plan_card(settings: Settings) -> dict[str, Any]:
         **prepared.plan.summary(),
         **method.describe(),
         "base": prepared.base.title,
-        "modules": len({name.partition(".")[0] for name in method.weights()}),
+        "modules": _layers(method),
         "groups": [
             {
                 "name": group["name"],
@@ -121,6 +121,19 @@ def _outline(prepared: Prepared, settings: Settings) -> DiffusionModel:
     return model
 
 
+def _layers(method: Method) -> int:
+    """Layers whose own weights, or what is added to them, are trained.
+
+    A model's weight is called ``part.layer.weight``, one of a network ``layer.lora_down.weight``.
+    """
+    if isinstance(method, TeachesWord):
+        return 0
+    names = method.weights()
+    if isinstance(method, HoldsModel):
+        return len({name.rpartition(".")[0] for name in names})
+    return len({name.partition(".")[0] for name in names})
+
+
 def _memory(model: DiffusionModel, method: Method, prepared: Prepared, settings: Settings) -> dict[str, Any]:
     """Bytes on the device, and what they were counted from; ``total`` is None where that is not possible."""
     trained = sum(parameter.numel() for parameter in method.trainable.parameters())
@@ -169,7 +182,9 @@ def _problems(files: list[Any]) -> list[dict[str, Any]]:
 def card_text(card: dict[str, Any]) -> str:
     """The plan for a terminal."""
     lines = [
-        f"{card['title']} on {card['base']}: {card['modules']} modules, {card['parameters']:,} numbers",
+        f"{card['title']} on {card['base']}: "
+        + (f"{card['modules']} modules, " if card["modules"] else "")
+        + f"{card['parameters']:,} numbers",
         *(
             f"  {one['name']}: {one['parameters']:,} numbers, learning rate {one['rate']:g}"
             for one in card["groups"]

@@ -169,12 +169,15 @@ def network_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts
     return training_metadata(settings, plan, facts, found) | modelspec(settings, facts)
 
 
-def model_metadata(settings: Settings, plan: DatasetPlan, facts: TrainingFacts) -> dict[str, str]:
-    """All metadata of a model that was itself trained; with ``no_metadata`` only ``modelspec.*``.
+def model_metadata(
+    settings: Settings, plan: DatasetPlan, facts: TrainingFacts, kind: str = "", word: str = "Checkpoint"
+) -> dict[str, str]:
+    """All metadata of what is no network; with ``no_metadata`` only ``modelspec.*``.
 
-    There is nothing in it of networks, by which other programs tell a LoRA.
+    A model that was itself trained, a word, a ControlNet-LLLite (``kind`` and ``word``: see
+    :func:`modelspec`). There is nothing in it of networks, by which other programs tell a LoRA.
     """
-    spec = modelspec(settings, facts, kind="", word="Checkpoint")
+    spec = modelspec(settings, facts, kind, word)
     if settings.metadata.no_metadata:
         return spec
     options = settings.flat()

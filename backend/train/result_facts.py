@@ -46,12 +46,14 @@ def _norms(found: Inspection) -> dict[str, float]:
 
 
 def usage(path: Path, kind: str, plan: DatasetPlan) -> str:
-    """What to write into a prompt: the network's tag where it is one, and the words that were taught."""
+    """What to write into a prompt: a network's tag, a taught word, and the names of what was shown."""
     words = [
         subset.class_tokens.strip()
         for dataset in plan.datasets
         for subset in dataset.subsets
         if subset.class_tokens and not subset.is_reg
     ]
-    tag = [f"<lora:{path.stem}:1>"] if kind == "lora" else [path.stem] if kind == "embedding" else []
+    if kind == "embedding":  # the word itself, which is all that it knows
+        return path.stem
+    tag = [f"<lora:{path.stem}:1>"] if kind == "lora" else []
     return " ".join([*tag, ", ".join(dict.fromkeys(words))]).strip()

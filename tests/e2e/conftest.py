@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image, ImageDraw
 
 from backend.jobs.events import read_events
 from backend.jobs.files import read_json
+
+if TYPE_CHECKING:
+    from tests.e2e.workshop import Workshop
 
 ROOT = Path(__file__).resolve().parents[2]
 _STAMP = len("20260131-142500")
@@ -119,3 +122,33 @@ def make_world(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 @pytest.fixture
 def world(make_world: Callable[[], World]) -> World:
     return make_world()
+
+
+@pytest.fixture(scope="module")
+def shop(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """Where words and guides are taught, as Atelier's own folder."""
+    from tests.e2e.workshop import furnish
+
+    base = tmp_path_factory.mktemp("small")
+    before = os.environ.get("ATELIER_HOME")
+    os.environ["ATELIER_HOME"] = str(base)
+    yield furnish(base, tiny_sd15)
+    os.environ.pop("ATELIER_HOME")
+    if before is not None:
+        os.environ["ATELIER_HOME"] = before
+
+
+@pytest.fixture
+def own_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training in this process leaves its signals alone."""
+    monkeypatch.setattr("backend.train.run.stop_on_signals", lambda run: None)
+
+
+@pytest.fixture
+def a_process_of_its_own() -> Iterator[None]:
+    """A process has one precision otherwise, that of the first run in it."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -40,6 +40,10 @@ def test_defaults_lack_only_model_and_pictures() -> None:
             "cache_text_encoder_outputs and network_train_text_encoder_only exclude each other",
         ),
         ({"dim_from_weights": True}, "dim_from_weights needs a LoRA file"),
+        (
+            {"training_method": "finetune", "blocks_to_swap": 2, "gradient_checkpointing": True},
+            "blocks_to_swap cannot be used where the whole model is trained\n   blocks that wait",
+        ),
         ({"learning_rate": 2}, "learning_rate: 2.0 is out of range; allowed: 0 to 1 with AdamW"),
         ({"unet_lr": 2, "optimizer_type": "AdamW8bit"}, "unet_lr: 2.0 is out of range"),
         (
@@ -191,6 +195,12 @@ def test_masks_need_a_source_when_a_run_starts() -> None:
         ({"sample_prompt_text": "a cat"}, "the sample prompts are never drawn"),
         ({"sample_every_n_steps": 5, "sample_every_n_epochs": 1}, "sample_every_n_steps is not used"),
         ({"ema_start": 5}, "ema_start has no effect"),
+        ({"training_method": "dreambooth", "learning_rate": 1e-4}, "far above what a whole model bears"),
+        ({"training_method": "textual_inversion", "learning_rate": 1e-6}, "1e-06 hardly moves a word"),
+        (
+            {"blocks_to_swap": 2, "gradient_checkpointing": True, "training_method": "lllite"},
+            "only counts with",
+        ),
         ({"validate_every_n_steps": 5}, "nothing is measured"),
         ({"masked_loss_normalize": True}, "masked_loss_normalize has no effect"),
         ({"save_model_as": "ckpt"}, "a .ckpt file cannot carry the settings"),

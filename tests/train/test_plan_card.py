@@ -83,6 +83,13 @@ def test_the_plan_is_that_of_the_run_and_nothing_is_read_or_written(
     assert "264 modules" in text and "18 steps in 3 epochs" in text and "memory: about" in text
 
 
+def test_layers_of_a_model_are_counted_as_layers(options: dict[str, Any]) -> None:
+    """A network takes 264 of them; the rest are norms, embeddings and the like."""
+    del options["network_dim"]
+    card = plan_card(Settings.from_flat(options | {"training_method": "dreambooth", "learning_rate": 1e-6}))
+    assert 400 < card["modules"] < 900 and card["title"] == "DreamBooth, U-Net and text encoder"
+
+
 def kept_by_a_real_step(settings: Settings) -> int:
     """Bytes that PyTorch really keeps for the backward pass of one step, weights left out."""
     prepared = prepare(settings)

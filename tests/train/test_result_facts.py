@@ -37,7 +37,7 @@ def test_the_words_of_regularisation_pictures_are_not_what_was_taught(
     tmp_path: Path, plan: DatasetPlan
 ) -> None:
     assert usage(tmp_path / "m.safetensors", "checkpoint", plan) == "sks cat"
-    assert usage(tmp_path / "m.safetensors", "embedding", plan) == "m sks cat"
+    assert usage(tmp_path / "m.safetensors", "embedding", plan) == "m"
 
 
 def test_nothing_is_said_of_what_cannot_be_read(tmp_path: Path, plan: DatasetPlan) -> None:

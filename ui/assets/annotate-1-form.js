@@ -193,6 +193,8 @@ async function begin(trial) {
     return;
   }
   show(reply.job);
+  // On a narrow page what comes of it stands below the form.
+  if (at(".an-result").getBoundingClientRect().top > innerHeight * 0.8) at(".an-result").scrollIntoView({ block: "start" });
 }
 
 let saving = 0;

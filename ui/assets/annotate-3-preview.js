@@ -27,7 +27,7 @@ function bars(picture, limits) {
 function card(picture, place) {
   const image = make("img");
   Object.assign(image, { src: picture.shown, alt: picture.name, loading: "lazy" });
-  const text = make("p", "an-text", picture.problem ? `${picture.name} ${picture.problem}` : picture.text || say("no_text"));
+  const text = make("p", "an-text", picture.problem || picture.text || say("no_text"));
   text.classList.toggle("an-bad", !!picture.problem);
   const side = make("div", "", make("h3", "", picture.name), text);
   if (picture.scores?.length) side.append(bars(picture, page.trial.limits));

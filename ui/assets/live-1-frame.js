@@ -102,7 +102,9 @@ const ui = {
   samples: make("div", "lv-strip"),
   sampleCount: make("span", "lv-count"),
   samplesEmpty: make("p", "lv-none", say("samples_empty")),
+  usage: make("p", "lv-usage"),
   saved: make("ul", "lv-saved"),
+  savedFault: make("p", "lv-none"),
   savedEmpty: make("p", "lv-none", say("saved_empty")),
   plan: make("dl", "lv-plan"),
   log: make("div", "lv-log"),
@@ -112,7 +114,8 @@ const ui = {
 ui.messages.setAttribute("role", "group");
 ui.messages.setAttribute("aria-label", say("messages"));
 ui.messages.tabIndex = -1;
-ui.lost.hidden = true;
+ui.lost.hidden = ui.usage.hidden = ui.savedFault.hidden = true;
+ui.savedFault.setAttribute("role", "alert");
 ui.spoken.setAttribute("role", "status");
 ui.bar.setAttribute("role", "progressbar");
 ui.bar.setAttribute("aria-valuemin", "0");
@@ -157,7 +160,7 @@ put(
   ui.ending,
   put(make("div", "lv-main"), ui.chart, ui.figures),
   part(say("samples"), "lv-samples", ui.sampleCount, ui.samples, ui.samplesEmpty),
-  part(say("saved"), "lv-files", ui.saved, ui.savedEmpty),
+  part(say("saved"), "lv-files", ui.usage, ui.saved, ui.savedFault, ui.savedEmpty),
   messagePart,
   planBox,
   logBox,

@@ -146,7 +146,8 @@ const drawSaved = onChange(([saved, result]) => {
     const kind = !words[`live.kind_${file.kind}`] ? file.kind : say(`kind_${file.kind}`, { step: file.step.toLocaleString(), epoch: file.epoch });
     const press = button("lv-button", say("copy"), () => copy(file.path, press));
     press.setAttribute("aria-label", `${say("copy")}: ${file.path}`);
-    const row = put(make("li"), put(make("div"), make("span", "lv-file", name), make("span", "lv-small", kind)), press);
+    const actions = put(make("div"), ...(props.uses && !file.kind.match(/^(recovery|state)$/) ? [useButton(file.path, name)] : []), press);
+    const row = put(make("li"), put(make("div"), make("span", "lv-file", name), make("span", "lv-small", kind)), actions);
     row.title = file.path;
     row.classList.toggle("lv-final", file.kind === "result" || file.path === result);
     return row;
@@ -154,6 +155,24 @@ const drawSaved = onChange(([saved, result]) => {
   ui.saved.replaceChildren(...rows);
   ui.saved.hidden = rows.length === 0;
   ui.savedEmpty.hidden = rows.length > 0;
+});
+// Another page takes the file up, with the model it was made for and the words it was taught.
+const useButton = (path, name) => {
+  const press = button("lv-button", say("use"), async () => {
+    press.disabled = true;
+    const reply = await server.use({ run: root.dataset.run, file: path }).catch(() => ({ problems: [{ what: say("lost") }] }));
+    if (!reply.problems.length) return (location.href = "./generate");
+    press.disabled = false;
+    ui.savedFault.hidden = false;
+    setText(ui.savedFault, reply.problems.map((one) => [one.what, one.why, one.next].filter(Boolean).join(". ")).join(" "));
+  });
+  press.setAttribute("aria-label", `${say("use")}: ${name}`);
+  return press;
+};
+const drawUsage = onChange((words) => {
+  const press = button("lv-button", say("copy"), () => copy(words, press));
+  ui.usage.replaceChildren(`${say("usage")} `, make("code", "", words), " ", press);
+  ui.usage.hidden = !words;
 });
 const drawPlan = onChange((plan) => {
   ui.plan.replaceChildren(...plan.map(([key, value]) => put(make("div"), make("dt", "", key), make("dd", "", value))));
@@ -181,6 +200,7 @@ const update = () => {
   chart.data = shown.chart;
   drawChart();
   drawSamples(shown.samples, shown);
+  drawUsage(shown.usage);
   drawSaved([shown.saved, shown.result]);
   drawPlan(shown.plan);
   drawLog(shown);

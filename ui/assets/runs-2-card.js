@@ -74,16 +74,21 @@ function files(card) {
   const rows = [...card.files].reverse().filter((file) => file.kind !== "recovery").map((file) => {
     const press = button(say("copy"), () => copy(file.path, press), "at-btn", `${say("copy")}: ${file.path}`);
     const fork = file.kind === "state" ? null : button(say("fork"), () => goTrain(card.id, file.path), "at-btn", `${say("fork")}: ${file.name}`);
+    const draw = file.kind === "state" ? null : button(say("use"), () => goGenerate(card.id, file.path), "at-btn", `${say("use")}: ${file.name}`);
     const about = file.there ? [say("at_step", { step: file.step.toLocaleString() }), file.size] : [say("not_there")];
     const name = make("span", "at-file", file.name, make("small", "", about.filter(Boolean).join(" \u00b7 ")));
     name.title = file.path;
-    return make("li", "", name, file.there ? make("span", "at-run-actions", fork, press) : null);
+    return make("li", "", name, file.there ? make("span", "at-run-actions", draw, fork, press) : null);
   });
   return make("section", "at-card-files", make("h3", "", say("files")), make("ul", "", ...rows));
 }
 
 async function goTrain(run, file) {
   if (await ask("fork", { run, file })) location.href = "./";
+}
+
+async function goGenerate(run, file) {
+  if (await ask("use", { run, file })) location.href = "./generate";
 }
 
 function remarks(card) {

@@ -64,7 +64,7 @@ function drawPlan(reply) {
 }
 
 const partsFact = (card) =>
-  fact(text("train.plan_trained"), text("train.plan_modules", { n: count(card.modules), p: count(card.parameters) }), card.title, ...card.groups.map((group) => text("train.plan_group", { name: group.name, p: count(group.parameters), rate: group.rate })));
+  fact(text("train.plan_trained"), text(card.modules ? "train.plan_modules" : "train.plan_numbers", { n: count(card.modules), p: count(card.parameters) }), card.title, ...card.groups.map((group) => text("train.plan_group", { name: group.name, p: count(group.parameters), rate: group.rate })));
 
 const dataFact = (card) =>
   fact(text("train.pictures"), text("train.pictures_n", { n: count(card.images) }), text("train.repeats", { n: count(card.train_images) }), card.reg_images ? text("train.reg", { n: count(card.reg_images) }) : "", card.buckets?.length ? shapes(card.buckets) : "");

@@ -20,10 +20,11 @@ from backend.settings import read_toml
 from backend.system.identify import identify
 from ui.context import Context
 from ui.form import asset, filled
-from ui.i18n import t, texts
+from ui.i18n import language, t, texts
 from ui.offers import offered
 from ui.resuming import other_pictures
 from ui.run_card import card, picture
+from ui.tabs.generate.using import UseCalls
 
 _SHOWN = 500
 _TRAIN = "train"
@@ -142,8 +143,8 @@ class RunsPage:
         return run
 
     def _line(self, run: Run) -> dict[str, Any]:
-        """What the list says of a run; read again only when one of its files has changed."""
-        stamp = [_stamp(run.path / name) for name in _TELLING]
+        """What the list says of a run; read again when a file of it has changed, or for another reader."""
+        stamp = [language(), *(_stamp(run.path / name) for name in _TELLING)]
         known = self._known.get(run.id)
         if known and known[0] == stamp and known[1]["state"] not in ACTIVE:
             return known[1]
@@ -219,7 +220,7 @@ def build(context: Context) -> gr.HTML:
     page = RunsPage(context)
     methods = (
         page.list_all, page.card, page.remark, page.resume, page.again, page.fork, page.wait,
-        page.throw_away, page.bring_back, page.empty_trash, page.compare,
+        page.throw_away, page.bring_back, page.empty_trash, page.compare, UseCalls(context).use,
     )  # fmt: skip
     return gr.HTML(
         value="",

@@ -29,6 +29,7 @@ from ui.preset_calls import PresetCalls
 from ui.presets import PresetShelf
 from ui.resuming import accept_other_pictures, other_pictures
 from ui.run_calls import RunCalls
+from ui.tabs.generate.using import UseCalls
 
 FORM = "train"
 SCRIPTS = ("files.js", "train.js", "train-presets.js", "train-import.js", "train-plan.js", "train-run.js")
@@ -269,7 +270,7 @@ def build(context: Context) -> None:
     words = ("form.", "train.", "files.")
     form = settings_page(filled("train.html"), SCRIPTS, ESSENTIALS, calls, "train", words)
     shown = gr.Textbox("", visible=False, show_label=False)
-    build_live().attach(shown)
+    build_live(offered(context, "train", (UseCalls(context).use,))).attach(shown)
     form.follow(_followed, outputs=[shown], show_progress="hidden", queue=False, api_visibility="private")
 
 

@@ -16,6 +16,8 @@ from backend.settings.rules.terms import (
     TEXT_OFF,
     TEXT_RATES_ZERO,
     UNET_OFF,
+    WHOLE_MODEL,
+    WORD,
 )
 from backend.settings.schedules import WITHOUT_WARMUP
 
@@ -45,6 +47,8 @@ _RATES_BY_WEIGHT = (
         )
     ),
 )  # fmt: skip
+_RATE_COUNTS = (("not", OWN_RATE), ("not", FINDS_RATE))
+"""The steps are as long as the learning rate says."""
 _NO_SCHEDULE = ("any", OWN_RATE, SCHEDULE_FREE)
 _FIXED_ARGUMENT = ("optimizer_args.relative_step", "=", False)
 
@@ -166,6 +170,22 @@ RULES: tuple[Rule, ...] = (
         ),
         "{optimizer_type} finds its step size by itself; learning_rate {learning_rate} only makes it smaller",
         "a learning rate of 1 is usual with it",
+        key="learning_rate",
+    ),
+    Rule(
+        "rate-of-a-lora",
+        "note",
+        ("all", WHOLE_MODEL, *_RATE_COUNTS, ("learning_rate", ">", 5e-5)),
+        "learning_rate {learning_rate} is far above what a whole model bears: it forgets what it can do",
+        "1e-6 to 1e-5 is usual; 1e-4 is for a LoRA",
+        key="learning_rate",
+    ),
+    Rule(
+        "rate-too-low-for-a-word",
+        "note",
+        ("all", WORD, *_RATE_COUNTS, ("learning_rate", ">", 0), ("learning_rate", "<", 1e-4)),
+        "learning_rate {learning_rate} hardly moves a word",
+        "5e-3 is usual for a word, or 5e-4 for slow and careful ones",
         key="learning_rate",
     ),
     Rule(

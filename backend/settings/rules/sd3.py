@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
+from backend.settings.rules.terms import WHOLE_MODEL
 
 _SWAP = ("blocks_to_swap", ">", 0)
 
@@ -32,6 +33,16 @@ RULES: tuple[Rule, ...] = (
         ),
         "blocks_to_swap excludes fp8_base, fp8_base_unet, torch_compile and cpu_offload_checkpointing",
         "leave one of them out",
+        key="blocks_to_swap",
+    ),
+    Rule(
+        "swap-of-what-learns",
+        "error",
+        ("all", _SWAP, WHOLE_MODEL),
+        "blocks_to_swap cannot be used where the whole model is trained",
+        "leave it out; full_bf16 with AdaFactor and fused_backward_pass, cpu_offload_checkpointing and "
+        "num_last_block_to_freeze save memory here",
+        why="blocks that wait in host memory are only read from there, so what they learnt would be lost",
         key="blocks_to_swap",
     ),
     Rule(

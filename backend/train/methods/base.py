@@ -75,6 +75,13 @@ class HoldsModel(Protocol):
 
 
 @runtime_checkable
+class TeachesWord(Protocol):
+    """A method whose result are vectors of a word: no layer of the model is trained, or added to."""
+
+    word: str
+
+
+@runtime_checkable
 class Adjustable(Protocol):
     """A method that adds to a model which is else as it was, so that it can be turned down, or off."""
 

@@ -31,7 +31,7 @@ class LLLiteMethod(Beside[lllite.LLLiteNetwork]):
     )
 
     def __init__(self, settings: Settings, plan: DatasetPlan, model: DiffusionModel, seed: int) -> None:
-        self.settings = settings
+        self.settings, self.plan = settings, plan
         self.rates = {"unet": settings.optimizer.learning_rate}
         if not settings.optimizer.learning_rate:
             raise InputError(
@@ -72,7 +72,9 @@ class LLLiteMethod(Beside[lllite.LLLiteNetwork]):
             name: tensor if dtype is None else tensor.to(dtype)
             for name, tensor in self.network.file_weights().items()
         }
-        metadata = provenance.modelspec(self.settings, facts, "/control-net-lllite", "LLLite")
+        metadata = provenance.model_metadata(
+            self.settings, self.plan, facts, "/control-net-lllite", "LLLite"
+        )
         write_tensors(path, tensors, metadata)
 
 

@@ -35,7 +35,8 @@ class TextualInversionMethod(Beside[NewWords]):
     def __init__(self, settings: Settings, plan: DatasetPlan, model: DiffusionModel, seed: int) -> None:
         section = settings.word
         assert section.token_string, "checked by the rules between options"
-        self.settings, self.model, self.word = settings, model, section.token_string
+        self.settings, self.plan, self.model = settings, plan, model
+        self.word = section.token_string
         self.layers = model.context_layers() if section.xti else ()
         self.rates = {table.part: settings.optimizer.learning_rate for table in model.word_tables()}
         self._notes: list[Problem] = []
@@ -59,7 +60,9 @@ class TextualInversionMethod(Beside[NewWords]):
         dtype = DTYPES.get(self.settings.saving.save_precision or "", torch.float32)
         vectors = file_tensors(Embedding(self.network.tables(), self.layers))
         tensors = {name: tensor.to(dtype).contiguous() for name, tensor in vectors.items()}
-        metadata = provenance.modelspec(self.settings, facts, "/textual-inversion", "TextualInversion")
+        metadata = provenance.model_metadata(
+            self.settings, self.plan, facts, "/textual-inversion", "TextualInversion"
+        )
         write_tensors(path, tensors, {"modelspec.trigger_phrase": self.word, **metadata})
 
     def _first(self, seed: int) -> Embedding:

@@ -24,7 +24,7 @@ def trained_files(run: Run, most: int = _FILES_SHOWN) -> list[Path]:
     results = [Path(str(record.get("path"))) for record in records if record["type"] == "result"]
     folder = run.path / "checkpoints"
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path for path in dict.fromkeys([*results[-1:], *files[:most]]) if path.is_file()]
+    return [path for path in dict.fromkeys([*results[-1:], *files[:most]]) if path.exists()]
 
 
 def models(context: Context) -> list[str]:
