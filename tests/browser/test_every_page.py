@@ -116,6 +116,12 @@ def faults_of_words(window: Any, look: Any, language: str) -> list[str]:
     return wrong + [f"English: {text}" for text in said if text in foreign]
 
 
+def faults_of_page(window: Any, look: Any, language: str) -> list[str]:
+    """All of them. Colours are the same in every language."""
+    colours = faults_in_both_themes(window, look) if language == DEFAULT else []
+    return faults_of_words(window, look, language) + faults_at_every_width(window, look) + colours
+
+
 def picture(window: Any, name: str, language: str) -> None:
     """A picture of each width and theme, when a folder is named for them."""
     if not (folder := os.environ.get("ATELIER_PICTURES")):
@@ -134,14 +140,12 @@ def test_a_page_is_whole_legible_and_translated(reader: tuple[Any, Watched, str]
     window.goto(PAGES[name])
     settle(window, name)
     look = window.evaluate_handle(LOOK)
-    faults = faults_of_words(window, look, language)
-    faults += faults_at_every_width(window, look) + faults_in_both_themes(window, look)
+    faults = faults_of_page(window, look, language)
     picture(window, name, language)
     if name in OPENED:
         window.locator(OPENED[name]).first.click()
         settle(window)
-        faults += faults_of_words(window, look, language)
-        faults += faults_at_every_width(window, look) + faults_in_both_themes(window, look)
+        faults += faults_of_page(window, look, language)
         picture(window, name + "-open", language)
     assert not faults, "\n".join(dict.fromkeys(faults))
     assert (watched.errors, watched.outside) == ([], [])

@@ -14,6 +14,7 @@ from backend.jobs.runs import Run, create_run, list_runs
 from tests.weights.weights_kit import make_lora
 from ui.context import Context
 from ui.drafts import Drafts
+from ui.i18n import speaking
 from ui.tabs.runs import RunsPage
 
 CONFIG = (
@@ -54,6 +55,14 @@ def test_the_list_says_what_each_run_is(page: RunsPage, run: Run) -> None:
     assert (line["tags"], line["note"], line["base"]) == (["keep"], "good eyes", "base.safetensors")
     page.remark({"run": run.id, "tags": [], "note": ""})
     assert page.list_all({})["runs"][0]["tags"] == []
+
+
+def test_the_list_is_in_the_language_of_each_reader(page: RunsPage, run: Run) -> None:
+    said: list[str] = []
+    for name in ("ja", "zh", "ja"):
+        with speaking(name):
+            said.append(page.list_all({})["runs"][0]["detail"])
+    assert said[0] == said[2] != said[1]
 
 
 def test_the_card_shows_result_files_and_both_ends(page: RunsPage, run: Run) -> None:
