@@ -56,7 +56,8 @@ def _glora(site: Attachable, options: Options, init: torch.Generator, own: dict[
 
 def _ia3(site: Attachable, options: Options, init: torch.Generator, own: dict[str, Any]) -> Adapter:
     pattern = PRESETS[own["preset"]].on_input
-    return IA3(site.module, replace(options, on_input=bool(pattern and re.search(pattern, site.name))))
+    on_input = "train_on_input" in own or bool(pattern and re.search(pattern, site.name))
+    return IA3(site.module, replace(options, on_input=on_input))
 
 
 def _dylora(site: Attachable, options: Options, init: torch.Generator, own: dict[str, Any]) -> Adapter:
@@ -111,7 +112,7 @@ KINDS: dict[str, tuple[Make, dict[str, Reader], tuple[str, ...]]] = {
         {**_LOW_RANK, **_DORA, **_TUCKER, "factor": WHOLE, "full_matrix": FLAG, "decompose_both": FLAG},
         (*_RANKED, *_DROPS),
     ),
-    "ia3": (_ia3, _BYPASS, ("module_dropout",)),
+    "ia3": (_ia3, {**_BYPASS, "train_on_input": FLAG}, ("module_dropout",)),
     "dylora": (_dylora, {"block_size": RANK, **LORAPLUS}, _RANKED),
     "diag-oft": (_diag_oft, _TURN, ("conv_dim", *_DROPS)),
     "boft": (_boft, _TURN, ("conv_dim", *_DROPS)),

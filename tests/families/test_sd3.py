@@ -358,11 +358,12 @@ def test_scaled_positions() -> None:
     assert both.sizes[0] == 32 and torch.equal(both.of(table, 30, 36), both.of(table, 30, 36))
 
 
-def test_v_prediction_and_too_many_swapped_blocks_are_refused(files: dict[str, Path]) -> None:
+def test_v_prediction_is_refused_and_too_many_swapped_blocks_are_lowered(files: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="velocity of a flow"):
         families.load(files["medium"], v_prediction=True)
-    with pytest.raises(InputError, match="at most 2"):
-        load(files["medium"], blocks_to_swap=3)
+    found = load(files["medium"], blocks_to_swap=32)
+    assert found.notes == ("blocks_to_swap 32 is lowered to 2: this model has 4 blocks",)
+    assert load(files["medium"], blocks_to_swap=2).notes == ()
 
 
 @pytest.mark.parametrize("name", ["medium", "5-medium"])

@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[str, NetworkSpec]] = {
     "lokr thin": lycoris("lokr", dim=1, conv=1, factor="8", decompose_both="True", use_tucker="True"),
     "lokr whole": lycoris("lokr", full_matrix="True", use_scalar="True"),
     "ia3": lycoris("ia3", preset="ia3"),
+    "ia3 on inputs": lycoris("ia3", preset="attn-mlp", train_on_input="True"),
     "lycoris dylora": lycoris("dylora", conv=4, block_size="2"),
     "diag-oft": lycoris("diag-oft", constraint="0.01", rescaled="True"),
     "boft": lycoris("boft", dim=8, conv=8, preset="unet-transformer-only", bypass_mode="True"),

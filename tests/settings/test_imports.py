@@ -113,6 +113,14 @@ def test_the_type_of_network(type: str, module: str, algorithm: str, conv_dim: i
     assert found.settings.network.conv_dim == conv_dim
 
 
+def test_what_the_form_gives_with_ia3_can_be_trained():
+    found = read(LoRA_type="LyCORIS/iA3", train_on_input=True, conv_dim=1, conv_alpha=1, network_dropout=0)
+    assert found.settings.network.train_on_input
+    assert not found.of("unsupported") and not found.problems
+    others = read(LoRA_type="LyCORIS/LoHa", train_on_input=True)
+    assert told(others, "train_on_input")[0] == "idle" and not others.settings.network.train_on_input
+
+
 def test_a_rank_beyond_all_layers_asks_lokr_for_whole_matrices():
     found = read(LoRA_type="LyCORIS/LoKr", network_dim=100000, conv_dim=100000, factor=6)
     assert found.settings.network.full_matrix and found.settings.network.network_dim is None

@@ -115,6 +115,5 @@ ELSEWHERE: Mapping[str, str] = {
     "show_timesteps": "it only draws a diagram in sd-scripts",
     "show_timesteps_resolution": "it only draws a diagram in sd-scripts",
     "train_inpainting": "inpainting models are not trained here",
-    "train_on_input": "the input side is chosen by the layer for iA3, as LyCORIS does by default",
 }
 """Fields with nothing that corresponds to them."""
