@@ -33,6 +33,7 @@ RENAMED: Mapping[str, tuple[str, Any]] = {
 NEEDS_NOTHING: Mapping[str, str] = {
     "cache_info": "folders are read anew each time, which is quick",
     "lowram": "model files are read without a second copy in memory",
+    "lowvram": "sd-scripts has removed it",
     "no_token_padding": "it has no effect in sd-scripts either",
     "persistent_data_loader_workers": "the loading threads live as long as the run",
     "save_clip": "what is learned in text encoders is in the file",
@@ -147,11 +148,20 @@ def translate(values: Mapping[str, Any], where: Where) -> Translated:
     for key, value in values.items():
         if key == "network_args":
             _unpack(result, value, where(key))
+        elif why := needless_beside(key, values):
+            result.notes.append(Problem(f"{key} needs nothing here: {why}", where=where(key), key=key))
         elif key not in declarations():
             _foreign(result, key, value, where(key))
     if not _is_off(values.get("use_safetensors")):
         _as_safetensors(result)
     return result
+
+
+def needless_beside(key: str, values: Mapping[str, Any]) -> str:
+    """Why a key that nobody knows may stand beside others; '' where it may not."""
+    why = "kohya_ss writes it for itself; the length of the run is given"
+    lengths = ("max_train_steps", "max_train_epochs")
+    return why if key == "epoch" and not values.keys().isdisjoint(lengths) else ""
 
 
 def _as_safetensors(result: Translated) -> None:

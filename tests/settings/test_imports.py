@@ -218,6 +218,8 @@ def test_toml_of_sd_scripts_key_by_key():
         use_8bit_adam = true
         learning_rate = "1e-4"
         v2 = false
+        epoch = 4
+        max_train_steps = 100
         deepspeed = true
         gronk = 3
         """
@@ -226,7 +228,7 @@ def test_toml_of_sd_scripts_key_by_key():
     assert told(found, "learning_rate") == ("taken", "learning_rate")
     assert told(found, "use_8bit_adam") == ("changed", "optimizer_type")
     assert told(found, "network_args") == ("changed", "conv_dim, conv_alpha")
-    assert told(found, "v2")[0] == "idle"
+    assert told(found, "v2")[0] == "idle" and told(found, "epoch")[0] == "idle"
     assert told(found, "gronk")[0] == "unsupported"
     assert found.settings.network.conv_dim == 4
     assert found.entries[0].key == "pretrained_model_name_or_path"

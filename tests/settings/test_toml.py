@@ -41,9 +41,8 @@ def test_a_file_as_kohya_ss_writes_it(file: Path) -> None:
         'loss_type = "l2"\nlr_scheduler = "cosine"\nlr_scheduler_args = []\nlr_scheduler_power = 1\n'
         'lr_warmup_steps = 0.1\nmax_bucket_reso = 2048\nmax_timestep = 1000\nnetwork_args = [ "conv_dim=4", "conv_alpha=1" ]\n'
         "noise_offset = 0\nmin_snr_gamma = 0\nsample_every_n_steps = 0\noptimizer_args = []\n"
-        'optimizer_type = "AdamW8bit"\ntext_encoder_lr = [ 0.00005 ]\nunet_lr = 0.0001\nv2 = false\nxformers = true\n'.replace(
-            "epoch = 1\n", ""
-        ),
+        'optimizer_type = "AdamW8bit"\ntext_encoder_lr = [ 0.00005 ]\nunet_lr = 0.0001\nv2 = false\nxformers = true\n'
+        "max_train_steps = 1600\n",
         encoding="utf-8",
     )
     settings, notes = read_toml_with_notes(file)
@@ -66,6 +65,9 @@ def test_a_file_as_kohya_ss_writes_it(file: Path) -> None:
         "xformers": True,
     }
     assert not [note for note in notes if note.key == "dynamo_backend"]
+    assert [note.what for note in notes if note.key == "epoch"] == [
+        "epoch needs nothing here: kohya_ss writes it for itself; the length of the run is given"
+    ]
     assert settings.network.network_args == ()
 
 

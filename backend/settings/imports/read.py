@@ -11,6 +11,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from backend.errors import InputError
+from backend.settings.dialect import needless_beside
 from backend.settings.imports.command import import_command
 from backend.settings.imports.kohya import import_form
 from backend.settings.imports.metadata import metadata_values
@@ -100,7 +101,10 @@ def _from_toml(text: str, name: str) -> Imported:
     sheet = Sheet()
     pairs = _flat(found)
     for key in by_declaration(pairs):
-        sheet.dialect(key, pairs[key])
+        if why := needless_beside(key, pairs):
+            sheet.idle(key, pairs[key], why)
+        else:
+            sheet.dialect(key, pairs[key])
     if not sheet.entries:
         raise InputError("the file holds no settings", where=name)
     return sheet.finish("sd-scripts", pairs)
