@@ -2,7 +2,7 @@
 
 python tools/sd3_train_network.py --pretrained_model_name_or_path=M --clip_l=L --clip_g=G --t5xxl=T ...
 
-It does what train_network.py does: which model it is stands in its file.
+It does what train_network.py does, for models of this kind only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backend.errors import run_main
 def main() -> int:
     from backend.train.entry import train_from_line
 
-    return train_from_line(sys.argv[1:], "sd3_train_network.py")
+    return train_from_line(sys.argv[1:], "sd3_train_network.py", ("sd3",))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class _Captions:
 
     missing: list[str] = field(default_factory=list[str])
     other_ending: list[str] = field(default_factory=list[str])
+    of_face: list[str] = field(default_factory=list[str])
     empty: list[str] = field(default_factory=list[str])
     several_lines: list[str] = field(default_factory=list[str])
     control: list[str] = field(default_factory=list[str])
@@ -100,12 +101,14 @@ def _fitting(scan: Scan, rules: BucketRules, report: Report) -> list[Found]:
                 f"{item.name} is left out: {width}x{height} px, of which {lost:.0%} would be cut.",
                 where=str(scan.folder),
                 next="" if rules.enable_bucket else "Switch on aspect buckets (enable_bucket).",
+                kind="cut",
             )
             continue
         report.note(
             f"{item.name} is left out: {width}x{height} px, smaller than {limit} "
             f"(it would be enlarged {factor:.0f} times).",
             where=str(scan.folder),
+            kind="small",
         )
     return kept
 
@@ -127,13 +130,16 @@ def _caption(item: Found, subset: Subset, seen: _Captions, scan: Scan, report: R
         told(
             f"{path.name} {read.problem}.",
             where=str(path.parent),
-            next="Save it as UTF-8 text." if read.fatal else "The picture is treated as having no caption.",
+            next="Save it as UTF-8 text; tools/lint_dataset.py does it with --fix caption_encoding."
+            if read.fatal
+            else "The picture is treated as having no caption.",
+            kind="caption",
         )
         seen.missing.append(item.name)
         return words
-    if not path.name.endswith(subset.caption_extension):
-        seen.other_ending.append(path.name)
     for names, applies in (
+        (seen.other_ending, not path.name.endswith(subset.caption_extension)),
+        (seen.of_face, not path.name.startswith(item.path.stem)),
         (seen.empty, not read.text),
         (seen.several_lines, read.lines > 1),
         (seen.control, read.control),
@@ -156,6 +162,11 @@ def _tell_captions(seen: _Captions, subset: Subset, total: int, report: Report) 
             seen.other_ending,
             f"caption has another ending than {asked}",
             f"captions have another ending than {asked}",
+        ),
+        (
+            seen.of_face,
+            "caption is that of the name without the face crop at its end",
+            "captions are those of names without the face crop at their end",
         ),
         (seen.empty, "caption is empty", "captions are empty"),
         (seen.several_lines, f"caption has several lines, {lines}", f"captions have several lines, {lines}"),
@@ -220,16 +231,20 @@ def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, repo
                 if item.header.kind == "tiff"
                 else f"{item.name} is an animation ({item.header.frames} frames); the first frame is used.",
                 where=where,
+                kind="frames",
             )
     for names in scan.twins:
         report.note(
             f"{len(names)} names look like {names[0]} and are different files "
             "(composed and decomposed letters).",
             where=where,
+            kind="twins",
         )
     for names in scan.shared_stems:
         report.note(
-            f"{listing(names)} share one caption file, since they differ by their ending only.", where=where
+            f"{listing(names)} share one caption file, since they differ by their ending only.",
+            where=where,
+            kind="stems",
         )
 
 
@@ -250,6 +265,23 @@ def _tell_cut(pictures: list[Picture], where: str, report: Report) -> None:
             where=where,
             next="Crop it by hand, or use aspect buckets (enable_bucket).",
         )
+
+
+def tell_doubles(paths: Iterable[Path], facts: FileFacts, report: Report) -> None:
+    """Name the pictures of a folder that are the same to the byte."""
+    alike: dict[tuple[Path, str], list[str]] = {}
+    for path in paths:
+        if path.exists():
+            alike.setdefault((path.parent, facts.content(path)), []).append(path.name)
+    for folder in dict.fromkeys(folder for folder, _ in alike):
+        doubled = [names for (place, _), names in alike.items() if place == folder and len(names) > 1]
+        if doubled:
+            listed = listing(" = ".join(names[:4]) for names in doubled)
+            report.note(
+                f"{count(len(doubled), 'picture is', 'pictures are')} there more than once: {listed}.",
+                where=str(folder),
+                next="Remove the copies, unless they are there to be seen more often.",
+            )
 
 
 def tell_profiles(paths: Iterable[Path], facts: FileFacts, report: Report) -> None:

@@ -1,8 +1,9 @@
 """Metadata files of fine-tuning: one file that names pictures and their captions.
 
 ``.json`` is an object of picture -> {"caption", "tags"}; ``.jsonl`` has an object with "image_path",
-"caption" and "tags" on each line. A picture is named by its path, absolute or from the picture
-folder. Other entries (sizes that preparation scripts wrote) are not needed: pictures are measured.
+"caption" and "tags" on each line, or those of image-folder datasets, "file_name" and "text". A picture
+is named by its path, absolute or from the picture folder. Other entries (sizes that preparation scripts
+wrote) are not needed: pictures are measured.
 """
 
 from __future__ import annotations
@@ -60,10 +61,17 @@ def caption_of(facts: dict[str, Any], rules: CaptionRules) -> str:
     """
     separator = rules.caption_separator
     tags = separator.join(line.strip() for line in str(facts.get("tags") or "").splitlines() if line.strip())
-    lines = [line.strip() for line in str(facts.get("caption") or "").splitlines() if line.strip()]
+    caption = facts.get("caption") or facts.get("text")
+    lines = [line.strip() for line in str(caption or "").splitlines() if line.strip()]
     lines = lines if rules.enable_wildcard else lines[:1]
     joined = [separator.join(part for part in (line, tags) if part) for line in lines or [""]]
     return caption_files.tidy("\n".join(joined), separator, rules.enable_wildcard).text
+
+
+def _named(data: object) -> object:
+    """The picture that a line is about; ``file_name`` is what lines of image-folder datasets call it."""
+    facts = cast(dict[str, object], data) if isinstance(data, dict) else {}
+    return facts.get("image_path") or facts.get("file_name")
 
 
 def _find(folder: Path, key: str) -> Path:
@@ -103,7 +111,7 @@ class _Reader:
                 except (json.JSONDecodeError, RecursionError) as error:
                     self.tell(f" line {number}", f"is not JSON ({getattr(error, 'msg', error)})")
                 else:
-                    key = data.get("image_path") if isinstance(data, dict) else None
+                    key = _named(data)
                     if isinstance(key, str) and key.strip():
                         yield key.strip(), cast(dict[str, Any], data)
                     else:
@@ -144,4 +152,5 @@ class _Reader:
             where=str(self.path),
             next="" if note else advice,
             key="skip_broken_images",
+            kind="twice" if note else "line",
         )

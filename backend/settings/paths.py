@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import Problem
@@ -31,6 +32,10 @@ LONGEST_NAME = 255
 """Bytes (letters on Windows) of the name of a file or folder, the limit of every common file system."""
 
 
+_ENDING = "-step00000000.safetensors.partial-4294967295"
+"""The longest that is put behind a result's name."""
+
+
 def check_files(settings: Settings) -> list[Problem]:
     """What is wrong with the paths in the settings, before anything is loaded."""
     values = settings.flat()
@@ -45,6 +50,8 @@ def check_files(settings: Settings) -> list[Problem]:
         if declared.info.path and values[key] and key not in unused:
             problems += _check(declared, Path(values[key]))
     pictures = [values[key] for key in folders if values[key] and key not in unused]
+    if values["output_name"] and (problem := name_problem(Path(f"{values['output_name']}{_ENDING}"))):
+        problems.append(replace(problem, where="output_name", key="output_name"))
     for key in ("output_dir", "logging_dir"):
         problems += output_conflicts(values[key], pictures, key)
     if values["num_class_images"] and values["reg_data_dir"]:
@@ -191,5 +198,5 @@ def _nearest_path(path: Path) -> Path | None:
     with contextlib.suppress(OSError):
         names = {found.name.lower(): found.name for found in sorted(folder.iterdir())}
         near = nearest(wrong.lower(), names, likeness=0.5)
-        return folder.joinpath(names[near], *rest) if near else None
+        return folder.joinpath(names[near], *rest) if near and names[near] != wrong else None
     return None

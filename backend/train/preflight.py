@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
         _collect(problems, lambda: require_sizes(plan, base))
     if plan is not None:
         notes += _collect(problems, lambda: require_word(settings, plan)) or []
+        told = {problem.key for problem in problems}
+        problems += [problem for problem in _among_pictures(settings, plan) if problem.key not in told]
     if problems or base is None or plan is None:
         raise InputError(_once(problems))
     return Prepared(with_seed(settings), plan, base, (*notes, *plan.notes))
@@ -91,10 +94,12 @@ def _start_weights(settings: Settings, base: ModelFile | None) -> None:
     """Refuse a file to start from that is of another kind than what is trained, or of another family."""
     key, kind, word = _STARTS.get(settings.model.training_method, ("network_weights", "lora", "LoRA"))
     name = settings.flat()[key]
-    if not name or base is None or not Path(name).exists():
+    if not name or base is None or not os.path.isfile(name):  # noqa: PTH113 (any name may be asked of)
         return
     found = identify(Path(name))
-    if found.kind != kind or found.family not in ("unknown", base.family):
+    if found.kind != kind:
+        raise InputError(f"this is {found.title}, not a {word}", where=name, next=f"choose a {word}", key=key)
+    if found.family not in ("unknown", base.family):
         raise InputError(
             f"this is a {found.title}; the base model is {base.title}",
             where=name,
@@ -108,6 +113,18 @@ _STARTS = {
     "lllite": ("network_weights", "lllite", "ControlNet-LLLite"),
 }
 """Training method -> the option that names a file to start from, and what that has to be."""
+
+
+def _among_pictures(settings: Settings, plan: DatasetPlan) -> list[Problem]:
+    """Folders of results that are those of pictures which a dataset file names."""
+    subsets = [subset for dataset in plan.datasets for subset in dataset.subsets if not subset.metadata_file]
+    folders = list(dict.fromkeys(subset.image_dir for subset in subsets))
+    written = {"output_dir": settings.saving.output_dir, "logging_dir": settings.tracking.logging_dir}
+    return [
+        problem
+        for key, folder in written.items()
+        for problem in settings_package.output_conflicts(folder, folders, key)
+    ]
 
 
 def _thumbnail(settings: Settings) -> None:

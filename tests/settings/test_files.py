@@ -104,4 +104,4 @@ def test_an_empty_output_folder_is_the_default() -> None:
 
 
 def test_a_path_too_long_for_the_system() -> None:
-    assert "Base model not found" in said(pretrained_model_name_or_path="/" + "x" * 5000)
+    assert "is too long" in said(pretrained_model_name_or_path="/" + "x" * 5000)

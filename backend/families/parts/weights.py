@@ -189,7 +189,9 @@ def replace_vae(weights: Weights, path: Path, dtype: torch.dtype) -> None:
     """Take the VAE from ``path``: a VAE file in either layout, a VAE folder, or a whole model."""
     found = identify(path)
     if found.kind not in ("vae", "base"):
-        raise InputError(f"this is a {found.title}, not a VAE", where=str(path), key="vae")
+        raise InputError(
+            f"this is a {found.title}, not a VAE", where=str(path), next="choose the file of a VAE", key="vae"
+        )
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
         files = _weight_files(folder, _STEMS["vae"], dtype)
