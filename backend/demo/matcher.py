@@ -23,7 +23,9 @@ GRID = 20
 FOUND = 0.5
 """Likeness from which a picture counts as one of the creature."""
 _BLUR = 45.0
-"""Distance of colours (RGB) at which they count for about 0.6 as much."""
+"""Distance of colours (RGB) at which they count for 0.37 as much."""
+_FAR = 0.1
+"""Less than this is no likeness of colours."""
 _UP, _SIDE, _DOWN = 0.55, 0.15, 0.12
 """How far the window reaches beyond the body, in its height and width."""
 _PARTS = {"body": 0.3, "horns": 0.25, "eye": 0.25, "dark": 0.2}
@@ -85,9 +87,10 @@ def _laid_out(picture: Image.Image) -> dict[str, Plane] | None:
 
 
 def _near(pixels: Plane, colour: tuple[int, int, int]) -> Plane:
-    """How close each pixel is to a colour, 0 to 1."""
+    """How close each pixel is to a colour, 0 to 1. Far ones are 0: a background of them would add up."""
     distance = np.sqrt(((pixels - np.array(colour)) ** 2).sum(axis=-1))
-    return np.exp(-((distance / _BLUR) ** 2))
+    near = np.exp(-((distance / _BLUR) ** 2))
+    return np.where(near < _FAR, 0.0, near)
 
 
 def _middle(profile: Plane) -> tuple[float, float]:
