@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from PIL import Image
 
 from backend.demo.session import BUNDLED
 from backend.generate.pictures import parameters_of
-from tests.browser.conftest import Server, watch
+from tests.browser.conftest import ROOT, Server, watch
 
 pytestmark = pytest.mark.browser
 SLOW = 150_000
@@ -113,6 +116,29 @@ def test_stop_ends_a_long_picture_and_what_waits_is_drawn_or_taken_away(draw: An
     assert draw.inner_text("#ge-view-text").startswith("the next one")
 
 
+def test_the_queue_outlives_the_server(draw: Any, server: Server) -> None:
+    small(draw, prompt="a long one", steps=400, width=128, height=128)
+    draw.click("#ge-start")
+    draw.wait_for_function("document.querySelector('#ge-status').innerText.includes('step')", timeout=SLOW)
+    small(draw, prompt="the next one")
+    draw.click("#ge-start")
+    draw.wait_for_selector("#ge-queue li")
+    server.stop()
+    server.start()
+    ready(draw)
+    draw.wait_for_selector("#ge-left-jobs li:nth-child(2)")
+    assert "a long one" in draw.inner_text("#ge-left-jobs li:nth-child(1)")
+    assert draw.is_disabled("#ge-stop"), "nothing is drawn before it is asked for"
+    draw.click("#ge-left-jobs li:nth-child(1) button")
+    draw.wait_for_selector("#ge-left-jobs li:nth-child(2)", state="detached")
+    draw.click("#ge-go-on")
+    draw.wait_for_selector("#ge-shots figure", timeout=SLOW)
+    idle(draw)
+    assert draw.is_hidden("#ge-left-jobs")
+    draw.click("#ge-shots .ge-open")
+    assert draw.inner_text("#ge-view-text").startswith("the next one")
+
+
 def test_a_picture_gives_its_settings_back_is_painted_over_and_compared(draw: Any, server: Server) -> None:
     small(draw, prompt="a blue house", seed=11)
     start(draw)
@@ -199,6 +225,55 @@ def test_the_gallery_is_searched_and_a_picture_sent_to_a_dataset(draw: Any, tmp_
     draw.click("#ge-viewer .ge-close")
     draw.fill("#ge-words", "no such words")
     draw.wait_for_selector("#ge-none:visible")
+
+
+def train(server: Server, pictures: Path) -> None:
+    """A run of three epochs of one step, each of which leaves a file."""
+    (pictures / "1_sks ball").mkdir()
+    Image.new("RGB", (64, 64), (250, 220, 30)).save(pictures / "1_sks ball" / "a.png")
+    options = {
+        "pretrained_model_name_or_path": BUNDLED, "train_data_dir": pictures, "output_name": "my ball",
+        "resolution": 64, "train_batch_size": 1, "network_module": "networks.lora", "network_dim": 2,
+        "learning_rate": 0.01, "max_train_epochs": 3, "save_every_n_epochs": 1, "seed": 1,
+        "mixed_precision": "no",
+    }  # fmt: skip
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    places = {"ATELIER_HOME": str(server.home), "ATELIER_RUNS": str(server.home / "runs")}
+    command = [sys.executable, "tools/train_network.py", *words]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **places}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_which_epoch_is_best_of_a_run(draw: Any, server: Server, tmp_path: Path) -> None:
+    train(server, tmp_path)
+    small(draw, prompt="a house", width=128, height=128, model="/nowhere")
+    draw.click("text=Add a LoRA")
+    draw.fill(".ge-lora [aria-label='LoRA file']", "/nowhere/else.safetensors")
+    draw.click("#ge-tab-grids")
+    draw.wait_for_selector("#ge-run option", state="attached")
+    assert draw.inner_text("#ge-run").strip() == "my ball (3 files)"
+    draw.click("button#ge-best")
+    draw.wait_for_selector("#ge-grid td img", timeout=SLOW)
+    assert draw.is_hidden("#ge-grid-problems"), "the run's model, and no networks of before"
+    assert draw.input_value("#ge-f-width") == "64" and draw.locator(".ge-lora").count() == 0
+    assert "sks ball" in draw.input_value("#ge-f-prompt")
+    draw.wait_for_selector("text=Contact sheet", timeout=SLOW)
+    assert (
+        draw.inner_text(".ge-grid-done")
+        == "18 of 18"
+        == draw.inner_text("#ge-gridlist [aria-current=true] small")
+    )
+    heads = draw.locator("#ge-grid thead >> nth=0").inner_text().split("\t")
+    assert [head.strip() for head in heads if head.strip()] == ["my ball-000001", "my ball-000002", "my ball"]
+    draw.click("text=Blind vote")
+    draw.wait_for_selector("#ge-vote[open] .ge-pair img[src]")
+    assert "my ball" not in draw.inner_text("#ge-vote")
+    assert draw.inner_text("#ge-vote .ge-actions [data-choice=first]") == "\u2190 Left"
+    draw.keyboard.press("ArrowLeft")
+    draw.wait_for_function("document.querySelector('#ge-vote-count').textContent.startsWith('1')")
+    draw.click("#ge-vote .ge-close")
+    draw.wait_for_selector(".ge-standing tbody tr:nth-child(9)")
+    assert "my ball" in draw.inner_text(".ge-votes")
 
 
 def test_a_grid_is_drawn_cell_by_cell_and_voted_on(draw: Any, server: Server) -> None:

@@ -1,105 +1,12 @@
-// The Dataset page, part 1 of 8: helpers, opening a folder or file, views, undo and redo.
+// The Dataset page, part 1 of 8: its views, opening a folder or file, undo and redo. What it shares with
+// other pages is in page-kit.js.
 // `element`, `props` and `server` come from the page. All texts from files are set as text, never as HTML.
-const words = JSON.parse(props.texts);
-const text = (key, parts = {}) => (words["data." + key] ?? key).replace(/\{(\w+)\}/g, (_, name) => parts[name] ?? "");
-const $ = (selector) => element.querySelector(selector);
-const $$ = (selector) => [...element.querySelectorAll(selector)];
-const node = (tag, className, ...children) => {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children.filter((child) => child != null && child !== ""));
-  return made;
-};
-const button = (className, label, act) => {
-  const made = node("button", className, label);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
-};
-const count = (n) => Number(n).toLocaleString(document.documentElement.lang || undefined);
-const plural = (key, n, parts = {}) => text(key + (n === 1 ? "_one" : "_n"), { n: count(n), ...parts });
-const capital = (line) => (line ? line[0].toUpperCase() + line.slice(1) : "");
-const later = (act, wait) => {
-  let timer = 0;
-  const soon = (...given) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => act(...given), wait);
-  };
-  soon.cancel = () => clearTimeout(timer);
-  return soon;
-};
-
 let path = ""; // the dataset that is open
 let facts = null;
-
-const problemItem = (problem) => {
-  const item = node("li", "", node("strong", "", capital(problem.what)));
-  for (const line of [problem.where, problem.why, problem.next]) if (line) item.append(node("span", "", capital(line)));
-  if (problem.detail) item.append(node("details", "", node("summary", "", text("details")), node("pre", "", problem.detail)));
-  return item;
-};
-const drawProblems = (box, problems) => {
-  box.hidden = !problems.length;
-  box.replaceChildren(...problems.map(problemItem));
-};
-
 // Every call names the dataset, so that two pages may have two of them open.
-async function ask(name, data = {}) {
-  try {
-    return await server[name]({ path, ...data });
-  } catch {
-    return { problems: [{ what: text("no_answer") }], lost: true };
-  }
-}
-// The same, with problems told in a word at the foot of the page.
-async function tell(name, data = {}) {
-  const reply = await ask(name, data);
-  if (reply.problems.length) toast(reply.problems.map((p) => [p.what, p.next].filter(Boolean).map(capital).join(" ")).join("\n"), true);
-  return reply;
-}
-
-let toastTimer = 0;
-function toast(message, bad = false) {
-  const box = $(".at-toast");
-  // A dialog lies above the page, so what is said then must lie in it.
-  ($("dialog[open]") ?? $(".ds")).append(box);
-  box.replaceChildren(node("span", "", message));
-  box.classList.toggle("at-bad", bad);
-  box.hidden = false;
-  clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => (box.hidden = true), bad ? 9000 : 5000);
-}
-
-// ---- views --------------------------------------------------------------------------------------
-const openers = {}; // view -> what to do when it is shown; each part of the script adds its own
-let view = "pictures";
-function show(name) {
-  view = name;
-  for (const tab of $$(".ds-tabs button")) {
-    const here = tab.dataset.tab === name;
-    tab.setAttribute("aria-selected", String(here));
-    tab.tabIndex = here ? 0 : -1;
-    $("#pane-" + tab.dataset.tab).hidden = !here;
-    if (here) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
-  }
-  if (facts) openers[name]?.();
-}
-$(".ds-tabs").addEventListener("click", (event) => event.target.dataset.tab && show(event.target.dataset.tab));
-$(".ds-tabs").addEventListener("keydown", (event) => {
-  const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!along) return;
-  const tabs = $$(".ds-tabs button");
-  const next = tabs[(tabs.findIndex((tab) => tab.dataset.tab === view) + along + tabs.length) % tabs.length];
-  next.focus();
-  show(next.dataset.tab);
-});
-const pressed = (group, name, value) => {
-  for (const other of group.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other.dataset[name] === value));
-};
-
-for (const dialog of $$("dialog")) {
-  dialog.addEventListener("click", (event) => event.target.closest(".ds-close") && dialog.close());
-}
+const { text, $, $$, node, button, count, plural, capital, later, ask, tell, drawProblems, toast, tabbed, pressed, closing } = pageKit({ prefix: "data.", root: ".ds", detail: "details", always: () => ({ path }) });
+const views = tabbed({ bar: ".ds-tabs", pane: "#pane-", first: "pictures", ready: () => facts });
+closing(".ds-close");
 
 // ---- opening ------------------------------------------------------------------------------------
 const changedHooks = []; // called when pictures or captions of the open dataset have changed
@@ -126,7 +33,7 @@ async function openDataset(wanted, again = true) {
   $("#ds-opened").hidden = false;
   $(".ds").dataset.path = path;
   for (const hook of changedHooks) hook(other);
-  show(other ? "pictures" : view);
+  views.show(other ? "pictures" : views.now);
 }
 
 function close() {
@@ -180,7 +87,7 @@ async function refresh() {
   if (!reply.facts) return;
   drawFacts(reply.facts);
   for (const hook of changedHooks) hook(false);
-  if (view !== "pictures") openers[view]?.();
+  if (views.now !== "pictures") views.openers[views.now]?.();
 }
 
 for (const name of ["undo", "redo"]) {

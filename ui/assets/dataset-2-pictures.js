@@ -117,6 +117,6 @@ changedHooks.push((other) => {
 function showTag(tag) {
   $("#ds-find").value = $("#ds-only").value = "";
   $("#ds-tag").value = tag;
-  show("pictures");
+  views.show("pictures");
   again();
 }

@@ -1,18 +1,16 @@
-// The Dataset page, part 4 of 8: painting a mask. The canvas holds it as transparency: opaque counts
-// in full, clear not at all. Each stroke moves what it touches to the brush's weight.
+// The Dataset page, part 4 of 8: painting a mask of a picture, at any zoom. The painting itself is in
+// page-mask.js.
 const painter = $(".ds-mask");
 const stageBox = $(".ds-stage-box");
 const stage = $(".ds-stage");
 const canvas = stage.querySelector("canvas");
-const brush = canvas.getContext("2d", { willReadFrequently: true });
-const LONGEST = 2048; // px of the canvas; a larger mask is scaled by the server
-const TINT = "#e0457b";
+const pad = maskPad(canvas, () => {
+  warned = false;
+  $("#ds-mask-undo").disabled = !pad.acts;
+});
 let painted = null; // {id, mark} of the picture being painted
-let base = null; // the mask as it was loaded
-let acts = []; // what was done since: strokes, inversions, clearings; undone by replaying the others
 let tool = "brush";
 let zoom = 1;
-let strokeNow = null;
 let warned = false; // closing was tried with something unsaved
 const fingers = new Map();
 
@@ -20,95 +18,16 @@ async function paintMask(picture) {
   const reply = await tell("open_mask", { id: picture.id });
   if (!reply.size) return;
   painted = { id: picture.id, mark: reply.mark };
-  const scale = Math.min(1, LONGEST / Math.max(...reply.size));
-  canvas.width = Math.max(1, Math.round(reply.size[0] * scale));
-  canvas.height = Math.max(1, Math.round(reply.size[1] * scale));
   stage.querySelector("img").src = picture.original_picture;
-  base = reply.mask ? await asTransparency(reply.mask) : null;
-  acts = [];
-  replay();
+  await pad.open(reply.size, reply.mask);
   $("#ds-mask-name").textContent = text("mask_of", { name: picture.name });
-  $(".ds-mask-note").textContent = base ? text("mask_loaded") : "";
+  $(".ds-mask-note").textContent = pad.hasBase ? text("mask_loaded") : "";
   $("#ds-brush").value = Math.round(Math.max(canvas.width, canvas.height) / 14);
   painter.showModal();
   fitZoom();
 }
 
-// A grey picture as one whose transparency is its grey.
-async function asTransparency(address) {
-  const image = new Image();
-  image.src = address;
-  await image.decode();
-  const made = document.createElement("canvas");
-  made.width = canvas.width;
-  made.height = canvas.height;
-  const pen = made.getContext("2d");
-  pen.drawImage(image, 0, 0, made.width, made.height);
-  const data = pen.getImageData(0, 0, made.width, made.height);
-  for (let i = 0; i < data.data.length; i += 4) {
-    data.data[i + 3] = data.data[i];
-    data.data[i] = 0xe0;
-    data.data[i + 1] = 0x45;
-    data.data[i + 2] = 0x7b;
-  }
-  pen.putImageData(data, 0, 0);
-  return made;
-}
-
-// ---- what can be done to it ---------------------------------------------------------------------
-function line(from, to, { size, weight }) {
-  brush.lineCap = brush.lineJoin = "round";
-  brush.lineWidth = size;
-  brush.strokeStyle = TINT;
-  brush.beginPath();
-  brush.moveTo(...from);
-  brush.lineTo(to[0] + (from[0] === to[0] && from[1] === to[1] ? 0.01 : 0), to[1]);
-  brush.globalCompositeOperation = "destination-out";
-  brush.globalAlpha = 1;
-  brush.stroke();
-  if (weight) {
-    brush.globalCompositeOperation = "lighter"; // what was taken away comes back at this weight, edges included
-    brush.globalAlpha = weight;
-    brush.stroke();
-  }
-  brush.globalAlpha = 1;
-  brush.globalCompositeOperation = "source-over";
-}
-
-const doing = {
-  stroke: (act) => act.points.forEach((point, i) => line(act.points[Math.max(0, i - 1)], point, act)),
-  clear: () => brush.clearRect(0, 0, canvas.width, canvas.height),
-  invert: () => {
-    brush.globalCompositeOperation = "xor";
-    brush.fillStyle = TINT;
-    brush.fillRect(0, 0, canvas.width, canvas.height);
-    brush.globalCompositeOperation = "source-over";
-  },
-};
-
-function replay() {
-  doing.clear();
-  if (base) brush.drawImage(base, 0, 0);
-  for (const act of acts) doing[act.do](act);
-  $("#ds-mask-undo").disabled = !acts.length;
-}
-
-function act(made) {
-  warned = false;
-  acts.push(made);
-  $("#ds-mask-undo").disabled = false;
-}
-
-for (const name of ["invert", "clear"]) {
-  $("#ds-mask-" + name).addEventListener("click", () => {
-    act({ do: name });
-    doing[name]();
-  });
-}
-$("#ds-mask-undo").addEventListener("click", () => {
-  acts.pop();
-  replay();
-});
+for (const name of ["undo", "invert", "clear"]) $("#ds-mask-" + name).addEventListener("click", pad[name]);
 $(".ds-mask-tools .at-views").addEventListener("click", (event) => {
   if (!event.target.dataset.tool) return;
   tool = event.target.dataset.tool;
@@ -116,39 +35,25 @@ $(".ds-mask-tools .at-views").addEventListener("click", (event) => {
 });
 
 // ---- pointer ------------------------------------------------------------------------------------
-const place = (event) => {
-  const box = canvas.getBoundingClientRect();
-  return [((event.clientX - box.left) / box.width) * canvas.width, ((event.clientY - box.top) / box.height) * canvas.height];
-};
-
 stage.addEventListener("pointerdown", (event) => {
   fingers.set(event.pointerId, [event.clientX, event.clientY]);
-  if (fingers.size === 2 && strokeNow) {
-    strokeNow = null; // a second finger moves and zooms; what the first began is taken back
-    acts.pop();
-    replay();
+  if (fingers.size === 2 && pad.painting) {
+    pad.end(); // a second finger moves and zooms; what the first began is taken back
+    pad.undo();
   }
   if (event.button !== 0 || fingers.size > 1) return;
   event.preventDefault();
   stage.setPointerCapture(event.pointerId);
-  const weight = tool === "eraser" ? 0 : Number($("#ds-weight").value);
-  strokeNow = { do: "stroke", size: Number($("#ds-brush").value), weight, points: [place(event)] };
-  act(strokeNow);
-  line(strokeNow.points[0], strokeNow.points[0], strokeNow);
+  pad.begin(event, Number($("#ds-brush").value), tool === "eraser" ? 0 : Number($("#ds-weight").value));
 });
 stage.addEventListener("pointermove", (event) => {
-  if (fingers.size === 2 && fingers.has(event.pointerId)) return pinch(event);
-  if (!strokeNow) return;
-  for (const one of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) {
-    const point = place(one);
-    line(strokeNow.points.at(-1), point, strokeNow);
-    strokeNow.points.push(point);
-  }
+  if (fingers.size === 2 && fingers.has(event.pointerId)) pinch(event);
+  else if (pad.painting) pad.follow(event);
 });
 for (const name of ["pointerup", "pointercancel"]) {
   stage.addEventListener(name, (event) => {
     fingers.delete(event.pointerId);
-    strokeNow = null;
+    pad.end();
   });
 }
 
@@ -188,31 +93,20 @@ stageBox.addEventListener("wheel", (event) => {
   setZoom(zoom * Math.exp(-event.deltaY / 300), event.clientX, event.clientY);
 }, { passive: false });
 painter.addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key === "z" && acts.length) $("#ds-mask-undo").click();
+  if ((event.ctrlKey || event.metaKey) && event.key === "z" && pad.acts) pad.undo();
   if (event.key === "[" || event.key === "]") $("#ds-brush").value = Number($("#ds-brush").value) * (event.key === "]" ? 1.2 : 1 / 1.2);
 });
 
 // ---- saving -------------------------------------------------------------------------------------
 $("#ds-mask-save").addEventListener("click", async () => {
-  const data = brush.getImageData(0, 0, canvas.width, canvas.height);
-  let any = 0;
-  for (let i = 0; i < data.data.length; i += 4) {
-    const grey = data.data[i + 3];
-    any |= grey;
-    data.data[i] = data.data[i + 1] = data.data[i + 2] = grey;
-    data.data[i + 3] = 255;
-  }
-  if (!any) return toast(text("mask_empty"), true);
-  const made = document.createElement("canvas");
-  made.width = canvas.width;
-  made.height = canvas.height;
-  made.getContext("2d").putImageData(data, 0, 0);
+  const png = pad.picture();
+  if (!png) return toast(text("mask_empty"), true);
   const press = $("#ds-mask-save");
   press.disabled = true;
-  const reply = await tell("save_mask", { id: painted.id, mark: painted.mark, png: made.toDataURL("image/png") });
+  const reply = await tell("save_mask", { id: painted.id, mark: painted.mark, png });
   press.disabled = false;
   if (reply.problems.length) return;
-  acts = [];
+  pad.forget();
   painter.close();
   $("#ds-masks").checked = true;
   toast(reply.message);
@@ -222,7 +116,7 @@ $("#ds-mask-save").addEventListener("click", async () => {
 });
 // Closing with something painted asks once more, by the same button.
 function leaveMask(event) {
-  if (!acts.length || warned) return (warned = false);
+  if (!pad.acts || warned) return (warned = false);
   event.preventDefault();
   event.stopImmediatePropagation();
   warned = true;

@@ -27,7 +27,7 @@ function drawTags() {
   $("#ds-tag-bars").replaceChildren(...(fitting.length ? fitting.map(([tag, n]) => bar(tag, n, most(facts.tags), "", () => showTag(tag))) : [empty]));
 }
 
-openers.numbers = () => {
+views.openers.numbers = () => {
   const shapes = facts.buckets.map(({ size, count: n }) => [size, n]);
   $("#ds-buckets").replaceChildren(...shapes.map(([size, n]) => bar(size.join("\u00d7"), n, most(shapes), shape(size))));
   $("#ds-sizes").replaceChildren(...facts.sizes.map(([name, n]) => bar(name, n, most(facts.sizes))));

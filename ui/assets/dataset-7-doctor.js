@@ -95,6 +95,6 @@ changedHooks.push((other) => {
   $("#ds-examine").textContent = text("examine");
 });
 // An examination that goes on, or was made before the page was loaded again, is shown.
-openers.doctor = () => {
+views.openers.doctor = () => {
   if (!$(".ds-findings").children.length && !$("#ds-examine").disabled) follow();
 };

@@ -31,7 +31,7 @@ $(".ds-result .at-views").addEventListener("click", (event) => {
   $("#ds-use").disabled = true;
   propose();
 });
-openers.build = () => {
+views.openers.build = () => {
   if (document.activeElement?.form !== builder) propose();
 };
 changedHooks.push((other) => {
@@ -117,7 +117,7 @@ $("#ds-prepare").addEventListener("click", async () => {
   watchPreparing(await ask("start_prepare", order));
 });
 $("#ds-prepare-stop").addEventListener("click", async () => watchPreparing(await ask("stop_prepare")));
-openers.prepare = async () => {
+views.openers.prepare = async () => {
   drawCommands();
   watchPreparing(await ask("prepare_state"));
 };
@@ -132,7 +132,7 @@ async function openPage() {
     return setTimeout(openPage, 1500);
   }
   drawRecent(reply.recent);
-  show("pictures");
+  views.show("pictures");
   $("#ds-path").value = reply.path;
   if (reply.path) await openDataset(reply.path, false);
   $(".ds").dataset.ready = "true";

@@ -213,7 +213,7 @@ function drawFiles({ models, loras }) {
 function takeSettings(reply) {
   if (!reply.values) return;
   fillForm(reply.values);
-  show("draw");
+  views.show("draw");
   toast([text("settings_taken"), ...reply.notes].join("\n"));
 }
 const HEAD_BYTES = 2_000_000; // the text stands before the pixels

@@ -161,7 +161,7 @@ async function drawEarlier() {
 $("#ge-start").addEventListener("click", begin);
 $(".ge-form").addEventListener("submit", (event) => { event.preventDefault(); });
 element.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && view === "draw" && !$("dialog[open]")) begin();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && views.now === "draw" && !$("dialog[open]")) begin();
 });
 $("#ge-stop").addEventListener("click", async () => take(await tell("stop", seen())));
 $("#ge-unload").addEventListener("click", async () => {

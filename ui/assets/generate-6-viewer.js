@@ -47,7 +47,7 @@ async function startFrom(item, painting) {
   const reply = await tell("use_picture", { path: item.path });
   if (!reply.given) return;
   viewer.close();
-  show("draw");
+  views.show("draw");
   fields.get("image").slot.set(reply.given.name, reply.given);
   $('[data-group="image"]').open = true;
   const [width, height] = reply.given.size;

@@ -65,4 +65,4 @@ const searchAgain = later(() => { madePage = 1; listMade(); }, 220);
 $("#ge-words").addEventListener("input", searchAgain);
 $("#ge-kind").addEventListener("change", searchAgain);
 $(".ge-filter").addEventListener("submit", (event) => event.preventDefault());
-openers.made = () => { madePage = 1; listMade(); };
+views.openers.made = () => { madePage = 1; listMade(); };

@@ -18,6 +18,7 @@ function axisRow(value = {}) {
     area.rows = Math.max(HINTS[select.value] ?? 1, Math.min(area.value.split("\n").length, 8));
     area.placeholder = select.value ? text("axis_hint_" + select.value) : "";
     area.hidden = !select.value;
+    area.wrap = select.value === "file" ? "off" : "soft"; // one file a line
   };
   select.addEventListener("change", () => { sized(); countCells(); });
   area.addEventListener("input", countCells);
@@ -48,25 +49,26 @@ async function openGrids() {
   }
   $("#ge-run").replaceChildren(...reply.runs.map((run) => new Option(text("run_files", { name: run.name, n: run.files }), run.id)));
   $(".ge-best").hidden = !reply.runs.length;
-  $("#ge-grids-head").hidden = !reply.grids.length;
+  $("#ge-grids-list").hidden = !reply.grids.length;
   $("#ge-gridlist").replaceChildren(...reply.grids.map((grid) => {
     const open = button("", "", () => showGrid(grid.id));
+    open.dataset.grid = grid.id;
     open.append(node("b", "", grid.name), node("small", "", text("grid_done", { done: count(grid.done), total: count(grid.total) })));
     open.setAttribute("aria-current", String(grid.id === openGrid?.id));
     return node("li", "", open);
   }));
   if (!openGrid && reply.grids.length) showGrid(reply.grids[0].id);
 }
-openers.grids = openGrids;
+views.openers.grids = openGrids;
 
 $("#ge-best").addEventListener("click", async () => {
-  const reply = await tell("plan_run", { run: $("#ge-run").value });
+  const reply = await tell("plan_run", { run: $("#ge-run").value, prompt: readForm().prompt });
   if (!reply.axes) return;
   drawAxes(reply.axes);
   $("#ge-grid-name").value = reply.name;
-  const current = readForm();
-  fillForm({ ...(reply.model ? { model: reply.model } : {}), ...(reply.prompt && !current.prompt.trim() ? { prompt: reply.prompt } : {}) });
-  startGrid();
+  fillForm(reply.values);
+  await startGrid();
+  if ($("#ge-grid-problems").hidden) toast(text("best_filled"));
 });
 
 async function startGrid() {
@@ -86,7 +88,7 @@ $("#ge-grid-start").addEventListener("click", startGrid);
 async function showGrid(id) {
   const reply = await tell("show_grid", { grid: id });
   if (reply.axes) drawGrid(reply);
-  for (const item of $$("#ge-gridlist button")) item.setAttribute("aria-current", "false");
+  for (const item of $$("#ge-gridlist button")) item.setAttribute("aria-current", String(item.dataset.grid === openGrid?.id));
 }
 
 function cellButton(grid, place) {
@@ -94,7 +96,9 @@ function cellButton(grid, place) {
   const cell = node("td");
   const known = grid.cells[id];
   cell.dataset.place = id;
+  cell.style.setProperty("--ratio", grid.ratio);
   if (known) fillCell(grid, cell, id);
+  else cell.append(node("div", "ge-empty"));
   return cell;
 }
 function fillCell(grid, cell, id) {
@@ -136,7 +140,11 @@ function drawGrid(grid) {
 function drawGridActions() {
   const grid = openGrid;
   const running = grid.wanted || (now.busy && now.grid === grid.id);
-  $(".ge-grid-done").textContent = text("grid_done", { done: count(grid.done), total: count(grid.total) });
+  const done = text("grid_done", { done: count(grid.done), total: count(grid.total) });
+  const atWork = now.busy && now.kind === "grid" && now.grid === grid.id;
+  $(".ge-grid-done").textContent = atWork && now.state !== "drawing" ? `${done} \u00b7 ${statusLine()}` : done;
+  const listed = $(`#ge-gridlist [data-grid="${CSS.escape(grid.id)}"] small`);
+  if (listed) listed.textContent = done;
   const actions = [];
   if (running) actions.push(button("at-btn", text("stop"), async () => take(await tell("stop", seen()))));
   else if (grid.done < grid.total) actions.push(button("at-btn", text("grid_continue"), async () => { const reply = await tell("continue_grid", { grid: grid.id }); if (reply.axes) drawGrid(reply); lookLater(0); }));
@@ -152,6 +160,7 @@ function drawGridActions() {
 
 // Cells of the open grid as they are finished; at its end the sheet is there too.
 let gridBusy = false;
+let gridState = "";
 shotHooks.push((state, fresh) => {
   if (!openGrid || state.kind !== "grid" || state.grid !== openGrid.id) return;
   for (const shot of fresh) {
@@ -164,6 +173,7 @@ shotHooks.push((state, fresh) => {
   }
   if (state.problems.length) drawProblems($("#ge-grid-problems"), state.problems);
   if (gridBusy && !state.busy) showGrid(openGrid.id).then(openGrids);
-  else if (fresh.length || gridBusy !== state.busy) drawGridActions();
+  else if (fresh.length || gridBusy !== state.busy || gridState !== state.state) drawGridActions();
   gridBusy = state.busy;
+  gridState = state.state;
 });

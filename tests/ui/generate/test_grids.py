@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-import time
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from backend.errors import InputError
+from backend.jobs.events import EventLog
 from backend.jobs.runs import create_run
 from tests.ui.generate.kit import drawn_grid, finished, values, with_worker
+from tests.weights.weights_kit import make_lora
 from ui.tabs.generate.grids import GridCalls, VoteCalls
 
 AXES = [{"key": "seed", "text": "1, 2"}, {"key": "scale", "text": "4, 7, 9"}, {"key": "steps", "text": " "}]
@@ -50,21 +55,66 @@ def test_grids_that_cannot_be_drawn_are_refused(context, grid):
             grid.show_grid({"grid": id})
 
 
-def test_which_epoch_is_best_takes_the_runs_own_files_in_order(context, grid):
-    config = f'pretrained_model_name_or_path = "{context.home}/base.safetensors"\nsample_prompt_text = "a toy --w 64"\n'
-    run = create_run(context.runs, "toy", config)
-    for name in ("toy-000010", "toy-000002", "toy"):
-        (run.path / "checkpoints" / f"{name}.safetensors").write_bytes(b"x")
-        time.sleep(0.02)
-    offered = grid.list_grids({})["runs"]
-    assert offered == [{"id": run.id, "name": "toy", "files": 3}]
-    plan = grid.plan_run({"run": run.id})
+def run_of(context, name: str, *files: Path):
+    """A run that made copies of files, in this order."""
+    config = f"""
+[model]
+pretrained_model_name_or_path = "{context.home}/base.safetensors"
+clip_skip = 2
+[dataset]
+resolution = "96,64"
+[sampling]
+sample_prompt_text = "a toy --w 64"
+"""
+    run = create_run(context.runs, name, config)
+    for number, file in enumerate(files, 1):
+        target = run.path / "checkpoints" / file.name
+        shutil.copyfile(file, target)
+        os.utime(target, (number, number))
+    EventLog(run.events).emit("result", path="gone", facts={"usage": f"<lora:{name}:1> sks toy"})
+    return run
+
+
+def test_which_epoch_is_best_takes_the_runs_own_files_in_order(context, grid, tmp_path):
+    lora = make_lora(tmp_path / "toy-000010.safetensors")
+    others = [tmp_path / "toy-000002.safetensors", tmp_path / "toy.safetensors"]
+    for other in others:
+        shutil.copyfile(lora, other)
+    run = run_of(context, "toy", lora, *others)
+    assert grid.list_grids({})["runs"] == [{"id": run.id, "name": "toy", "files": 3}]
+    plan = grid.plan_run({"run": run.id, "prompt": ""})
     names = [Path(line).stem for line in plan["axes"][0]["text"].splitlines()]
     assert names == ["toy-000002", "toy-000010", "toy"]
-    assert (plan["prompt"], plan["model"]) == ("a toy", str(context.home / "base.safetensors"))
     assert [axis["key"] for axis in plan["axes"]] == ["file", "strength", "seed"]
-    with pytest.raises(InputError, match="no network files"):
+    form = plan["values"]
+    assert (form["prompt"], form["model"]) == ("sks toy", str(context.home / "base.safetensors"))
+    assert (form["width"], form["height"], form["clip_skip"], form["loras"]) == (96, 64, 2, [])
+    before = grid.plan_run({"run": run.id, "prompt": "a house"})["values"]["prompt"]
+    assert before == "sks toy, a house", "the words that were learnt are in what is drawn"
+    started = grid.start_grid({"values": values(context, **form), "axes": plan["axes"]})
+    assert started["total"] == 3 * 3 * 2 and started["ratio"] == 1.5
+    with pytest.raises(InputError, match="no networks"):
         grid.plan_run({"run": "none"})
+
+
+def test_only_files_that_can_be_compared_are_offered(context, grid, tmp_path):
+    word = tmp_path / "word.safetensors"
+    save_file({"emb_params": torch.ones(2, 768)}, word)
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"x")
+    for file in (word, damaged):
+        run = run_of(context, file.stem, file)
+        with pytest.raises(InputError, match="no networks"):
+            grid.plan_run({"run": run.id})
+    assert grid.list_grids({})["runs"] == []
+
+
+def test_whole_models_of_a_run_have_no_strength(context, grid, tiny_sd15):
+    run = run_of(context, "whole", tiny_sd15)
+    plan = grid.plan_run({"run": run.id})
+    assert [axis["key"] for axis in plan["axes"]] == ["file", "seed"]
+    started = grid.start_grid({"values": values(context, **plan["values"]), "axes": plan["axes"]})
+    assert started["total"] == 2
 
 
 def test_a_vote_tells_nothing_until_it_is_over(context, desk, grid):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import gradio as gr
 
 from ui.context import Context
-from ui.form import asset, filled
-from ui.i18n import texts
-from ui.offers import offered
+from ui.scripted import KIT, scripted_page
 from ui.tabs.dataset.building import BuildCalls
 from ui.tabs.dataset.captions import CaptionCalls, operations
 from ui.tabs.dataset.doctor import DoctorCalls
@@ -18,6 +14,7 @@ from ui.tabs.dataset.preparing import PrepareCalls
 from ui.tabs.dataset.shelf import Shelf
 
 SCRIPTS = (
+    *KIT,
     "dataset-1-frame.js",
     "dataset-2-pictures.js",
     "dataset-3-viewer.js",
@@ -61,15 +58,4 @@ def build(context: Context) -> gr.HTML:
         prepare.prepare_state,
         prepare.stop_prepare,
     )
-    return gr.HTML(
-        value="",
-        html_template=filled("dataset.html"),
-        head=f"<style>.gradio-container.gradio-container {{ {asset('dataset.css')} }}</style>",
-        js_on_load="\n".join(asset(name) for name in SCRIPTS),
-        server_functions=offered(context, "dataset", methods),
-        elem_id="dataset",
-        elem_classes=["at-page"],
-        apply_default_css=False,
-        texts=json.dumps(texts("data."), ensure_ascii=False),
-        operations=json.dumps(operations(), ensure_ascii=False),
-    )
+    return scripted_page(context, "dataset", SCRIPTS, methods, "data.", operations=operations())

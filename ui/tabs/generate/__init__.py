@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import gradio as gr
 
 from ui.context import Context
-from ui.form import asset, filled
-from ui.i18n import texts
-from ui.offers import offered
+from ui.scripted import KIT, scripted_page
 from ui.tabs.generate.drawing import Desk, DrawCalls
 from ui.tabs.generate.files import trained_files
 from ui.tabs.generate.grids import GridCalls, VoteCalls
@@ -18,6 +14,7 @@ from ui.tabs.generate.made import GalleryCalls
 __all__ = ["build", "trained_files"]
 
 SCRIPTS = (
+    *KIT,
     "generate-1-frame.js",
     "generate-2-form.js",
     "generate-3-rows.js",
@@ -62,14 +59,4 @@ def build(context: Context) -> gr.HTML:
         vote.next_pair,
         vote.vote,
     )
-    return gr.HTML(
-        value="",
-        html_template=filled("generate.html"),
-        head=f"<style>.gradio-container.gradio-container {{ {asset('generate.css')} }}</style>",
-        js_on_load="\n".join(asset(name) for name in SCRIPTS),
-        server_functions=offered(context, "generate", methods),
-        elem_id="generate",
-        elem_classes=["at-page"],
-        apply_default_css=False,
-        texts=json.dumps(texts("gen."), ensure_ascii=False),
-    )
+    return scripted_page(context, "generate", SCRIPTS, methods, "gen.")

@@ -16,16 +16,19 @@ from backend.generate.grid import AXES, Axis, Grid, GridFolder, planned
 from backend.generate.grid_values import axis_of
 from backend.generate.protocol import ENCODERS, request_of
 from backend.jobs.runs import Run, find_run, list_runs
+from backend.system.identify import identify
 from ui.i18n import t
 from ui.studio import Job, Order
 from ui.tabs.generate.drawing import Desk
 from ui.tabs.generate.files import trained_files
 from ui.tabs.generate.inputs import file_url
+from ui.tabs.generate.using import for_comparing
 from ui.thumbnails import thumbnail
 
 _RUNS = 20
 _CHECKPOINTS = 40
 _STRENGTHS = "0.6, 0.8, 1"
+_SEEDS = "1, 2"
 _NUMBERED = re.compile(r"(\d+)$")
 _SHOWN = 60
 
@@ -44,22 +47,20 @@ class GridCalls:
         """Axes to choose from, runs to compare the checkpoints of, and the grids there are."""
         found = [self._summary(folder) for folder in grids.listed(self.root)[:_SHOWN]]
         runs = [run for run in list_runs(self.desk.context.runs) if run.kind == "train"][:_RUNS]
-        counts = [(run, len(_checkpoints(run))) for run in runs]
-        offered = [{"id": run.id, "name": run.name, "files": count} for run, count in counts if count]
+        files = [(run, _checkpoints(run)) for run in runs]
+        offered = [
+            {"id": run.id, "name": run.name, "files": len(made)} for run, made in files if _axes_of(made)
+        ]
         return {"axes": list(AXES), "grids": found, "runs": offered}
 
     def plan_run(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The axes of "which epoch is best": a run's checkpoints, strengths, two seeds."""
+        """The axes of "which epoch is best": a run's checkpoints, strengths, two seeds; and the form with
+        the model, the size and the words of the run."""
         run = find_run(self.desk.context.runs, str(data.get("run") or ""))
-        files = _checkpoints(run) if run else []
-        if run is None or not files:
+        axes = _axes_of(_checkpoints(run)) if run else []
+        if run is None or not axes:
             raise InputError(t("gen.no_checkpoints"))
-        axes = [
-            {"key": "file", "text": "\n".join(map(str, files))},
-            {"key": "strength", "text": _STRENGTHS},
-            {"key": "seed", "text": "1, 2"},
-        ]
-        return {"axes": axes, "name": run.name, **_base_of(run)}
+        return {"axes": axes, "name": run.name, "values": for_comparing(run, str(data.get("prompt") or ""))}
 
     def count_cells(self, data: dict[str, Any]) -> dict[str, Any]:
         """How many pictures the axes make."""
@@ -98,6 +99,7 @@ class GridCalls:
             **self._summary(folder),
             "axes": [{"key": axis.key, "labels": axis.labels()} for axis in grid.axes],
             "cells": cells,
+            "ratio": (grid.request.width or 1) / (grid.request.height or grid.request.width or 1),
             "sheet": f"{file_url(sheet)}?{sheet.stat().st_mtime_ns}" if sheet.is_file() else "",
             "folder": str(folder.path),
             "votes": self._result(folder),
@@ -215,22 +217,20 @@ def _checkpoints(run: Run) -> list[Path]:
     return sorted(found, key=order)
 
 
-def _base_of(run: Run) -> dict[str, str]:
-    """The base model that a run was trained on, where it is still there, and its first prompt."""
-    import tomlkit
-
+def _axes_of(files: list[Path]) -> list[dict[str, str]]:
+    """What tells the files of a run apart; [] where they cannot stand on an axis."""
     try:
-        config = tomlkit.parse(run.config.read_text(encoding="utf-8")).unwrap()
-    except (OSError, ValueError):
-        return {}
-    flat = {
-        **config,
-        **{k: v for table in config.values() if isinstance(table, dict) for k, v in table.items()},
-    }
-    model = str(flat.get("pretrained_model_name_or_path") or "")
-    prompts = str(flat.get("sample_prompt_text") or "").strip().splitlines()
-    found = {"model": model} if model and Path(model).exists() else {}
-    return found | ({"prompt": re.split(r"\s+--", prompts[0])[0]} if prompts else {})
+        kind = identify(files[0]).kind if files else ""
+    except InputError:  # damaged; who draws with it is told
+        return []
+    if kind not in ("lora", "base"):
+        return []
+    strengths = [{"key": "strength", "text": _STRENGTHS}] if kind == "lora" else []
+    return [
+        {"key": "file", "text": "\n".join(map(str, files))},
+        *strengths,
+        {"key": "seed", "text": _SEEDS},
+    ]
 
 
 def _single(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""A page of its own: one component whose script draws it and asks the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from ui.calls import Call
+from ui.context import Context
+from ui.form import asset, filled
+from ui.i18n import texts
+from ui.offers import offered
+
+KIT = ("page-kit.js", "page-mask.js")
+"""Scripts that stand before those of a page that uses them."""
+
+
+def scripted_page(
+    context: Context,
+    name: str,
+    scripts: Sequence[str],
+    methods: Iterable[Call],
+    prefix: str,
+    **facts: object,
+) -> gr.HTML:
+    """The page of ``name.html`` and ``name.css`` in ``ui/assets``.
+
+    Args:
+        scripts: of ``ui/assets``, joined in this order; they share one scope.
+        methods: what the scripts call, by their names; they become endpoints ``<name>_<method>`` as well.
+        prefix: of the texts that the scripts have.
+        facts: what else they have, by name, as JSON.
+    """
+    given: dict[str, Any] = {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
+    return gr.HTML(
+        value="",
+        html_template=filled(f"{name}.html"),
+        head=f"<style>.gradio-container.gradio-container {{ {asset(f'{name}.css')} }}</style>",
+        js_on_load="\n".join(asset(script) for script in scripts),
+        server_functions=offered(context, name, methods),
+        elem_id=name,
+        elem_classes=["at-page"],
+        apply_default_css=False,
+        texts=json.dumps(texts(prefix), ensure_ascii=False),
+        **given,
+    )
