@@ -19,6 +19,8 @@ from backend.data.specs import CAPTION_KEYS, DatasetSpec, Defaults, Levels, make
 from backend.data.types import Dataset, DatasetPlan, Subset
 
 SUFFIXES = (".toml", ".json")
+LARGEST = 16_000_000
+"""Bytes of a dataset file that is read; a larger one is something else."""
 
 
 def read_config(path: Path, defaults: Defaults, report: Report) -> list[DatasetSpec]:
@@ -42,6 +44,10 @@ class _Reader:
             self._file_problem("is neither .toml nor .json")
             return False
         try:
+            size = self.path.stat().st_size
+            if size > LARGEST:
+                self._file_problem(f"has {size:,} bytes", "Choose the file that names the pictures' folders.")
+                return False
             self.text = self.path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             self._file_problem(f"is not UTF-8 (byte {error.start})", "Save it as UTF-8.")
@@ -67,6 +73,9 @@ class _Reader:
                 self._bad_syntax(line, 1, str(error))
             else:
                 self._file_problem(f"is not valid TOML: {error}")
+            return False
+        except RecursionError:
+            self._file_problem("is nested too deeply")
             return False
         self.lines = positions.toml_lines(self.text)
         return True

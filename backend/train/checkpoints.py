@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -147,7 +147,7 @@ def newest_state(folders: Iterable[Path]) -> tuple[Path | None, list[Problem]]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = (folder / "train_state.json").is_file()
         raise InputError(
@@ -161,16 +161,44 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(
-            "the restore point cannot be read", where=str(path), why=str(error), key="resume"
+            "the restore point cannot be read",
+            where=str(path),
+            why=str(error),
+            next="resume from an earlier restore point, or start again",
+            key="resume",
         ) from error
-    if manifest.get("version", 0) > VERSION:
+    version = manifest.get("version") if isinstance(manifest, dict) else None
+    if not isinstance(version, int) or (version <= VERSION and not _is_whole(manifest)):
         raise InputError(
-            f"this restore point is of version {manifest['version']}; this Atelier reads up to {VERSION}",
+            "the restore point cannot be read",
+            where=str(path),
+            why="it does not hold what Atelier writes into it",
+            next="resume from an earlier restore point, or start again",
+            key="resume",
+        )
+    if version > VERSION:
+        raise InputError(
+            f"this restore point is of version {version}; this Atelier reads up to {VERSION}",
             where=str(folder),
             next="update Atelier",
             key="resume",
         )
     return manifest
+
+
+def _is_whole(manifest: Mapping[str, Any]) -> bool:
+    """Whether everything is there that :func:`save_state` writes."""
+    position, sums = manifest.get("position"), manifest.get("sha256")
+    if not (
+        isinstance(position, dict) and isinstance(sums, dict) and isinstance(manifest.get("facts"), dict)
+    ):
+        return False
+    counters = cast("dict[str, Any]", position)
+    return (
+        counters.keys() == asdict(Position()).keys()
+        and all(isinstance(count, int) for count in counters.values())
+        and {_WEIGHTS, _OPTIMIZER} <= cast("dict[str, Any]", sums).keys()
+    )
 
 
 def _write_optimizer(path: Path, state: Mapping[str, Any]) -> None:

@@ -124,3 +124,17 @@ def test_lines_of_an_image_folder_are_read(tmp_path: Path) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("x = " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
+        ("#" + "x" * 16_000_000, "has 16,000,001 bytes"),
+    ],
+)
+def test_a_dataset_file_that_is_none_is_refused_quickly(tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "set.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=word):
+        build_plan(settings(dataset_config=str(path)))

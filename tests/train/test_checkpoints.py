@@ -91,3 +91,26 @@ def test_folders_of_others_are_named_for_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "train_state.json").unlink()
     with pytest.raises(InputError, match="no restore point"):
         load_state(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "null", "[1]", '{"version"', '{"version": "1"}', '{"version": 1}', "\xff",
+        '{"version": 1, "sha256": {}, "position": {"step": 4, "epoch": 2, "batch": 3}, "facts": {}}',
+        '{"version": 1, "sha256": {"weights.safetensors": "", "optimizer.pt": ""}, "position": {"step": "4", '
+        '"epoch": 2, "batch": 3}, "facts": {}}',
+    ],
+)  # fmt: skip
+def test_a_state_file_that_holds_something_else_is_told_and_the_one_before_is_used(
+    tmp_path: Path, content: str
+) -> None:
+    save_state(tmp_path / "old", state(2))
+    save_state(tmp_path / "new", state(4))
+    (tmp_path / "new" / "state.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match="the restore point cannot be read") as caught:
+        load_state(tmp_path / "new")
+    assert caught.value.problems[0].next
+    found, problems = newest_state([tmp_path / "old", tmp_path / "new"])
+    assert found == tmp_path / "old" and len(problems) == 1
+    assert (tmp_path / "new" / "state.json").read_bytes() == content.encode("latin-1")
