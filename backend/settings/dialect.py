@@ -115,14 +115,21 @@ ZERO_IS_UNSET: frozenset[str] = frozenset(
         "save_last_n_epochs_state",
         "save_last_n_steps",
         "save_last_n_steps_state",
+        "loraplus_lr_ratio",
+        "loraplus_text_encoder_lr_ratio",
+        "loraplus_unet_lr_ratio",
+        "max_train_epochs",
         "min_snr_gamma",
         "max_validation_steps",
+        "scale_weight_norms",
         "validate_every_n_epochs",
         "validate_every_n_steps",
         "v_pred_like_loss",
     )
 )
 """Options that sd-scripts' users switch off with 0."""
+ZERO_IS_ONE: frozenset[str] = frozenset(("vae_batch_size",))
+"""Options of which 0 and 1 are the same in sd-scripts; kohya_ss writes 0 for some methods."""
 BELOW_ZERO_IS_UNSET: frozenset[str] = frozenset(("sample_every_n_steps", "sample_every_n_epochs"))
 """Of these, the ones that sd-scripts switches off with any number below 1."""
 
@@ -144,6 +151,7 @@ def translate(values: Mapping[str, Any], where: Where) -> Translated:
     result = Translated()
     for key, value in values.items():
         if key in declarations() and key != "network_args":
+            value = 1 if key in ZERO_IS_ONE and _number(value) == 0 else value
             _take(result, key, None if _switched_off(result, key, value, where(key)) else value, where(key))
     for key, value in values.items():
         if key == "network_args":
@@ -264,9 +272,15 @@ def _unpack(result: Translated, value: Any, place: str) -> None:
     for item in items:
         key, equals, text = (part.strip() for part in item.partition("="))
         key = ARGUMENT_NAMES.get(key, key)
+        if key == "dropout" and (
+            _number(text) == 0 or result.values.get("network_module") == "lycoris.kohya"
+        ):
+            _drop(result, text, place)
+            continue
         text = ALGO_NAMES.get(text, text) if key == "algo" else text
         empty = "" if key in NONE_IS_A_VALUE else "none"
-        if (equals and text.lower() in ("", empty)) or key in IDLE_ARGUMENTS:
+        off = text.lower() in ("", empty) or (key in ZERO_IS_UNSET and _number(text) == 0)
+        if (equals and off) or key in IDLE_ARGUMENTS:
             continue
         if not equals:
             result.problems.append(_not_a_pair("network_args", item, place))
@@ -279,7 +293,14 @@ def _unpack(result: Translated, value: Any, place: str) -> None:
             result.unpacked.add(key)
 
 
+def _drop(result: Translated, text: str, place: str) -> None:
+    """LyCORIS reads its dropout here as well, and this one first; 0 is what it is without."""
+    if _number(text) != 0:
+        _take(result, "network_dropout", text, place)
+
+
 ARGUMENT_NAMES: Mapping[str, str] = {
+    "constrain": "constraint",
     "use_cp": "use_tucker",
     "use_conv_cp": "use_tucker",
     "weight_decompose": "dora_wd",

@@ -100,6 +100,24 @@ def test_the_line_of_the_handbook() -> None:
         ),
         ('--network_args "conv_dim=4" "conv_alpha=1"', {"conv_dim": 4, "conv_alpha": 1.0}),
         (
+            "--vae_batch_size=0 --scale_weight_norms 0 --max_train_epochs=0 --network_args loraplus_lr_ratio=0",
+            {
+                "vae_batch_size": 1,
+                "scale_weight_norms": None,
+                "max_train_epochs": None,
+                "loraplus_lr_ratio": None,
+            },
+        ),
+        ('--network_args "conv_dim = 4" "dropout=0"', {"conv_dim": 4, "network_dropout": None}),
+        (
+            '--network_module lycoris.kohya --network_args "preset=attn-mlp" "dropout=0.2" "algo=lora"',
+            {"preset": "attn-mlp", "network_dropout": 0.2, "algo": "locon"},
+        ),
+        (
+            "--network_module=lycoris.kohya --network_args algo=diag-oft constrain=0.5",
+            {"algo": "diag-oft", "constraint": 0.5},
+        ),
+        (
             '--optimizer_type=adafactor --optimizer_args "relative_step=True" "scale_parameter=True" "warmup_init=True"',
             {
                 "optimizer_type": "AdaFactor",
