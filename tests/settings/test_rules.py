@@ -197,6 +197,7 @@ def test_masks_need_a_source_when_a_run_starts() -> None:
         ({"ema_start": 5}, "ema_start has no effect"),
         ({"training_method": "dreambooth", "learning_rate": 1e-4}, "far above what a whole model bears"),
         ({"training_method": "textual_inversion", "learning_rate": 1e-6}, "1e-06 hardly moves a word"),
+        ({"learning_rate": 2e-6, "pretrained_model_name_or_path": "m"}, "2e-06 hardly moves a LoRA"),
         (
             {"blocks_to_swap": 2, "gradient_checkpointing": True, "training_method": "lllite"},
             "only counts with",

@@ -8,6 +8,7 @@ from backend.settings.rules.terms import (
     BOTH_ONLY,
     FINDS_RATE,
     LR_ZERO,
+    NETWORK,
     ONE_RATE,
     OTHER_CLASS,
     OWN_RATE,
@@ -178,6 +179,23 @@ RULES: tuple[Rule, ...] = (
         ("all", WHOLE_MODEL, *_RATE_COUNTS, ("learning_rate", ">", 5e-5)),
         "learning_rate {learning_rate} is far above what a whole model bears: it forgets what it can do",
         "1e-6 to 1e-5 is usual; 1e-4 is for a LoRA",
+        key="learning_rate",
+    ),
+    Rule(
+        "rate-too-low-for-a-network",
+        "note",
+        (
+            "all",
+            NETWORK,
+            *_RATE_COUNTS,
+            ("learning_rate", ">", 0),
+            ("learning_rate", "<", 1e-5),
+            ("unet_lr", "unset"),
+            ("text_encoder_lr", "unset"),
+            ("pretrained_model_name_or_path", "set"),  # an empty form stays calm
+        ),
+        "learning_rate {learning_rate} hardly moves a LoRA",
+        "1e-4 is usual; 2e-6, which is taken where nothing is said, is for whole models",
         key="learning_rate",
     ),
     Rule(
