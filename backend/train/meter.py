@@ -18,6 +18,7 @@ from backend.errors import Problem, RunFault
 from backend.jobs.events import Sink
 from backend.settings.length import Length
 from backend.train.losses import LossTable
+from backend.train.pace import Pace
 from backend.train.team import Team
 
 FLUSH_SECONDS = 0.5
@@ -70,6 +71,7 @@ class Meter:
         self._recent: deque[float] = deque(maxlen=max(1, min(length.steps_per_epoch, 1000)))
         self._flushed = self._started = time.perf_counter()
         self._paused = 0.0
+        self._pace = Pace(events)
         self.last_loss = math.nan
 
     @property
@@ -110,6 +112,7 @@ class Meter:
         seconds = max(1e-9, now - self._flushed - self._paused) / len(self._pending)
         self._flushed, self._paused = now, 0.0
         records, self._pending = self._pending, []
+        self._pace.look(records[-1].step, len(records), seconds)
         for record in records:
             count = len(record.pictures)
             (loss, norm), rest = numbers[:2], numbers[2 : 2 + 2 * count]
