@@ -47,14 +47,16 @@ class PlanCalls:
         key = f"{toml}\n{images}\n{found.model}"
         answer = self.planner.ask(key, toml, environment_of(settings))
         findings = self.doctor.look()
-        if answer["state"] == "working" or findings is None:
+        if answer["state"] == "working":
             return {"state": "working", "seconds": answer.get("seconds", 0)}
         card = answer["card"]
         return {
             "state": "done",
             "card": card,
             "time": self._time(settings, card),
-            "doctor": [_told(finding) for finding in findings if _matters(finding)],
+            "doctor": None
+            if findings is None  # libraries are still being tried
+            else [_told(finding) for finding in findings if _matters(finding)],
             "problems": card.get("problems") or [],
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,24 @@ def test_the_page_gets_problems_first_and_the_plan_when_it_is_done(
         reply = calls.plan({"values": {}})
         time.sleep(0.02)
     assert reply["card"] == card and reply["time"] is None
+    assert [one["name"] for one in reply["doctor"]] == ["Disk"]
+
+
+def test_the_plan_does_not_wait_for_the_doctor(context: Context, monkeypatch: pytest.MonkeyPatch):
+    planner = Planner(script(f"print({json.dumps({'steps': 10, 'start': 0})!r})"))
+    looked = threading.Event()
+    report = DoctorReport(lambda: [Finding("bad", "Disk", "full")] if looked.wait(60) else [])
+    calls = PlanCalls(context, Finder(), planner, report)
+    found = calls.finder.look({})
+    monkeypatch.setattr(
+        calls.finder, "look", lambda *_, **__: type(found)(found.settings, None, None, (), ())
+    )
+    while (reply := calls.plan({"values": {}}))["state"] != "done":
+        time.sleep(0.02)
+    assert reply["card"]["steps"] == 10 and reply["doctor"] is None
+    looked.set()
+    while (reply := calls.plan({"values": {}}))["doctor"] is None:
+        time.sleep(0.02)
     assert [one["name"] for one in reply["doctor"]] == ["Disk"]
 
 

@@ -12,8 +12,8 @@ const span = (seconds) => {
 };
 
 async function workOut() {
-  const mine = ++plan.asked;
   form.flush();
+  const mine = ++plan.asked;
   tried = true;
   plan.button.disabled = true;
   plan.box.hidden = true;
@@ -27,12 +27,15 @@ async function workOut() {
       reply = { state: "working", problems: [] };
     }
     if (mine !== plan.asked) return;
-    if (reply.state !== "working") {
+    if (reply.state === "working") {
+      plan.line.textContent = text("train.plan_working", { n: Math.round(reply.seconds ?? 0) });
+    } else if (reply.doctor !== null || !plan.line.hidden) {
       endPlan();
-      return drawPlan(reply);
+      drawPlan(reply);
+      if (reply.doctor !== null) return;
     }
-    plan.line.textContent = text("train.plan_working", { n: Math.round(reply.seconds ?? 0) });
-    await new Promise((wake) => setTimeout(wake, 700));
+    // The plan is shown while the doctor still looks; its findings are added to it.
+    await new Promise((wake) => setTimeout(wake, plan.line.hidden ? 2000 : 700));
   }
 }
 
@@ -43,10 +46,8 @@ function endPlan() {
 
 // The form has changed: what was worked out is of other settings.
 function planIsOld() {
-  if (plan.button.disabled) {
-    plan.asked++;
-    endPlan();
-  }
+  plan.asked++;
+  endPlan();
   plan.box.classList.add("at-old");
 }
 
@@ -91,7 +92,7 @@ function memoryFact(card) {
   return row;
 }
 
-const doctorFacts = (findings) => (findings.length ? [fact(text("train.plan_machine"), text("train.plan_findings", { n: findings.length }), ...findings.map((one) => `${one.name}: ${one.text}${one.fix ? " \u2192 " + one.fix : ""}`))] : []);
+const doctorFacts = (findings) => (!findings ? [fact(text("train.plan_machine"), text("train.plan_doctor_looks"))] : findings.length ? [fact(text("train.plan_machine"), text("train.plan_findings", { n: findings.length }), ...findings.map((one) => `${one.name}: ${one.text}${one.fix ? " \u2192 " + one.fix : ""}`))] : []);
 
 const changedFact = (card) =>
   card.differences?.length ? fact(text("train.plan_changed"), text("train.plan_changed_n", { n: card.differences.length }), ...card.differences.map((one) => `${one.what}: ${one.before} \u2192 ${one.now}`)) : null;
