@@ -22,7 +22,8 @@ OTHERS = [name for name in NAMES if name != DEFAULT]
 BUILT = {
     beginning
     for found in re.findall(
-        r"""[fF]["']([a-z][a-z_.0-9]*[._])\{|`([a-z][a-z_.0-9]*[._])\$\{|["']([a-z][a-z_.0-9]*[._])["'] ?\+""",
+        r"""[fF]["']([a-z][a-z_.0-9]*[._])\{|`([a-z][a-z_.0-9]*[._])\$\{|["']([a-z][a-z_.0-9]*[._])["'] ?\+"""
+        r"""|prefix: ["']([a-z]+\.)["']""",
         CODE,
     )
     for beginning in found
