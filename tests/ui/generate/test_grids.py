@@ -71,7 +71,7 @@ sample_prompt_text = "a toy --w 64"
         target = run.path / "checkpoints" / file.name
         shutil.copyfile(file, target)
         os.utime(target, (number, number))
-    EventLog(run.events).emit("result", path="gone", facts={"usage": f"<lora:{name}:1> sks toy"})
+    EventLog(run.events).emit("result", path="gone", facts={"usage": f"<lora:{name} of mine:1> sks toy"})
     return run
 
 

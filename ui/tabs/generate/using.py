@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ui.tabs.generate.fields import known
 from ui.tabs.generate.inputs import Inputs
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_TAG = "<lora:"
+_TAG = re.compile(r"<lora:[^>]*>")
+"""What puts a network into a prompt; its name may have blanks."""
 
 
 class UseCalls:
@@ -106,7 +108,7 @@ def _words(run: Run) -> str:
     while view.catching_up:
         view = follower.update()
     usage = str(((view.result or {}).get("facts") or {}).get("usage") or "")
-    return " ".join(word for word in usage.split() if not word.startswith(_TAG))
+    return " ".join(_TAG.sub(" ", usage).split())
 
 
 def _prompt(before: str, words: str, settings: Settings) -> str:
