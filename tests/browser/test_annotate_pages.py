@@ -63,6 +63,24 @@ def test_thresholds_are_tried_live_then_a_folder_is_tagged_and_undone(
     assert not (folder / "1.txt").exists() and (folder / "0.txt").read_text() == "by hand"
 
 
+def test_texts_are_added_to_and_written_over_by_choice_and_taken_back(
+    page, server, folder: Path, tagger: Path
+) -> None:
+    page.goto(f"{server.url}/tagging")
+    page.fill("#an-train_data_dir", str(folder))
+    page.select_option("#an-repo_id", "")
+    page.locator("[data-field=repo_id] input[type=text]").fill(str(tagger))
+    for existing, text in (("append", "by hand, hat"), ("replace", "hat")):
+        page.select_option("#an-existing", existing)
+        page.click(".an-go")
+        page.wait_for_selector(".an-undo:not([disabled])", timeout=120_000)
+        assert (folder / "0.txt").read_text() == text and (folder / "2.txt").read_text() == "hat"
+        page.click(".an-undo")
+        page.wait_for_selector(".an-undo[disabled]", timeout=60_000)
+        page.wait_for_function("document.querySelector('.an-result [role=status]').textContent !== ''")
+        assert (folder / "0.txt").read_text() == "by hand" and not (folder / "2.txt").exists()
+
+
 def test_rules_are_edited_and_texts_cleaned(page, server, folder: Path) -> None:
     page.goto(f"{server.url}/captioning")
     page.click("[data-kind=clean]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import json
 import shlex
@@ -18,7 +19,6 @@ from backend.annotate.settings import PictureSettings
 from backend.data.edit import thumbnail
 from backend.errors import AtelierError, InputError, Problem
 from backend.jobs import control, process
-from backend.jobs.events import read_events
 from backend.jobs.runs import Run, create_run, find_run
 from backend.jobs.state import state
 from backend.settings.option import Section
@@ -29,6 +29,7 @@ from ui.form import asset, filled
 from ui.i18n import said, said_problem, t, texts
 from ui.offers import offered
 from ui.tabs.dataset.sight import address
+from ui.tabs.job_news import Newsroom
 
 SCRIPTS = ("annotate-1-form.js", "annotate-2-rules.js", "annotate-3-preview.js", "annotate-4-result.js")
 SHOWN = 200
@@ -36,6 +37,7 @@ SHOWN = 200
 _SIDE = 320
 """Longest side of a picture in a trial, in pixels."""
 _SAVED = "annotate.json"
+_NEWS = Newsroom()
 
 
 @dataclass(frozen=True)
@@ -251,18 +253,9 @@ def _in_words(option: dict[str, Any]) -> dict[str, Any]:
 
 def progress(run: Run, full: bool = False) -> dict[str, Any]:
     """A job as a page shows it; ``full`` with what came of it and its pictures."""
-    now = state(run)
-    found: dict[str, Any] = {"done": 0, "total": 0, "errors": [], "note": "", "rate": 0.0}
-    started = 0.0
-    for record in read_events(run.events)[0]:
-        if record["type"] == "progress":
-            started = started or record["t"]
-            found |= {"done": record["done"], "total": record["total"]}
-            found["rate"] = record["done"] / max(0.1, record["t"] - started) if record["t"] > started else 0.0
-        elif record["type"] == "note":
-            found["note"] = said(str(record["text"]))
-        elif record["type"] == "error":
-            found["errors"] = [said_problem(problem) for problem in record["problems"]]
+    now, news = state(run), _NEWS.of(run)
+    found: dict[str, Any] = {"done": news.done, "total": news.total, "rate": news.rate}
+    found |= {"note": said(news.note), "errors": [said_problem(problem) for problem in news.errors]}
     job = _job(run)
     found |= {"state": now.state, "active": now.active, "id": run.id}
     found |= {
@@ -273,8 +266,8 @@ def progress(run: Run, full: bool = False) -> dict[str, Any]:
 
 
 def _result(run: Run | None) -> dict[str, Any]:
-    records = read_events(run.events)[0] if run else []
-    return next((dict(r.get("facts") or {}) for r in reversed(records) if r["type"] == "result"), {})
+    """What came of a job, as a copy that may be changed."""
+    return copy.deepcopy(_NEWS.of(run).result) if run else {}
 
 
 def _job(run: Run | None) -> dict[str, Any]:
