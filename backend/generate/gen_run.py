@@ -21,6 +21,7 @@ from backend.generate import engine, gen_lines, gen_options, parameters, picture
 from backend.generate.attachments import Attachments
 from backend.generate.gen_lines import GenPrompt
 from backend.generate.request import DEFAULT_STRENGTH, Guide, Hires, LoraUse, Request, StatedSizes
+from backend.settings.paths import write_problem
 
 _TILE = 512
 _FIRST_MULTIPLE = 32
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     """
     notes = gen_options.check(options)
     _check(options)
+    if problem := write_problem(Path(options.outdir), "outdir"):
+        raise InputError(problem)
     for note in notes:
         print(f"note: {note}")
     options.W, options.H = options.W or None, options.H or None

@@ -231,3 +231,13 @@ def test_one_bad_picture_does_not_stop_the_others(call: Call, place: Place) -> N
         code, _ = call(tool, place.pictures, place.folder / f"out-{tool}")
         assert code == 4, tool
         assert any(path.suffix in (".png", ".jpg") for path in (place.folder / f"out-{tool}").rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["notes.txt/out", "n" * 300])
+def test_no_picture_is_drawn_that_could_not_be_saved(
+    name: str, call: Call, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.families.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    code, said = call("gen_img", "--ckpt", place.lora, "--prompt", "x", "--outdir", place.folder / name)
+    assert code == 2 and name[:20] in said and "-> " in said
+    assert place.files() == place.before
