@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import run_main
-from backend.jobs.attended import attend
+from backend.jobs.attended import attend, interrupted
 from backend.jobs.control import ControlReader
 from backend.jobs.events import EventLog
 from backend.jobs.files import read_job
@@ -39,7 +39,7 @@ class _Progress:
     def __call__(self, done: int, total: int) -> None:
         if self._control.stop_waits():
             self._control.poll()
-            raise KeyboardInterrupt
+            raise interrupted()
         now = time.monotonic()
         if done < total and now - self._last < _EVERY:
             return

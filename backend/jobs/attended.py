@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from backend.errors import AtelierError, Problem, of_system
 from backend.jobs.events import EventLog
@@ -14,8 +14,8 @@ from backend.jobs.events import EventLog
 def attend(log: EventLog, work: Callable[[], Mapping[str, Any]]) -> int:
     """Do ``work`` and tell how it ended; closes ``log``.
 
-    A signal to end reaches the work as KeyboardInterrupt, so that it can clear away, or keep, what it
-    has begun.
+    A signal to end reaches the work as KeyboardInterrupt, once, so that it can clear away, or keep, what
+    it has begun.
 
     Args:
         work: gives the facts of the result: ``text`` for a person, the ``output`` it wrote, and
@@ -27,12 +27,23 @@ def attend(log: EventLog, work: Callable[[], Mapping[str, Any]]) -> int:
     Raises:
         Exception: a fault of our own, for its traceback; the events have it by then.
     """
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    earlier = signal.signal(signal.SIGTERM, _end)
     try:
         return _done(log, work)
     finally:
         signal.signal(signal.SIGTERM, earlier)
         log.close()
+
+
+def interrupted() -> KeyboardInterrupt:
+    """To be raised by work that has read that it is to end. The signal that comes with the command no
+    longer disturbs it then while it keeps what it has."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return KeyboardInterrupt()
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise interrupted()
 
 
 def _done(log: EventLog, work: Callable[[], Mapping[str, Any]]) -> int:
