@@ -153,9 +153,7 @@ def _dataset(
 
 def _pictures(folder: Path, recursive: bool) -> Iterable[Path]:
     if not folder.is_dir():
-        raise InputError(
-            f"Folder not found: {folder}", next="choose the folder that holds the pictures"
-        )
+        raise InputError(f"Folder not found: {folder}", next="choose the folder that holds the pictures")
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         yield from (

@@ -72,9 +72,7 @@ class LLLiteMethod(Beside[lllite.LLLiteNetwork]):
             name: tensor if dtype is None else tensor.to(dtype)
             for name, tensor in self.network.file_weights().items()
         }
-        metadata = provenance.model_metadata(
-            self.settings, self.plan, facts, "/control-net-lllite", "LLLite"
-        )
+        metadata = provenance.model_metadata(self.settings, self.plan, facts, "/control-net-lllite", "LLLite")
         write_tensors(path, tensors, metadata)
 
 
