@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Making:
     """A toy model that has been through every stage, two steps each."""
     folder = tmp_path_factory.mktemp("make")
     making = Making(
-        folder / "work", folder / "toy.safetensors", shapes=TOY, pool=8, plain=20, mixed=20, shown=32, fresh=6,
+        folder / "work", folder / "toy.safetensors", shapes=TOY, pool=8, plain=20, mixed=20, shown=32, described=32, fresh=6,
         prompts=2, steps=2, lesson=unet.Lesson(0.5),
     )  # fmt: skip
     shutil.copytree(TAGGER, making.beside("tagger"))  # test_readers.py makes readers

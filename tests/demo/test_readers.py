@@ -90,7 +90,9 @@ def toy(tmp_path: Path) -> Making:
     torch.manual_seed(1)
     state = {"vae": Vae(TOY.vae).state_dict(), "number": 1, "made": {}}
     snapshots.save(tmp_path / "work", "frozen", 1, state)
-    return Making(tmp_path / "work", tmp_path / "toy.safetensors", shapes=TOY, shown=14, fresh=3, steps=1)
+    return Making(
+        tmp_path / "work", tmp_path / "toy.safetensors", shapes=TOY, shown=14, described=14, fresh=3, steps=1
+    )
 
 
 def test_the_captioner_stage_writes_a_folder_that_transformers_reads(toy: Making) -> None:
@@ -170,11 +172,11 @@ def test_any_size_of_picture_is_tagged() -> None:
 
 
 def test_the_bundled_captioner_describes_the_world(drawn: list[tuple[Scene, Image.Image]]) -> None:
-    """Of 200 pictures it told 98.5 % of colours, every place, 77.5 % of shapes, of twelve kinds."""
+    """Of 200 pictures it told 99.5 % of colours, every place, 86.5 % of shapes, of twelve kinds."""
     scenes, pictures = zip(*drawn[:48], strict=True)
     rates = score.agreement(CaptionReader().captions_of(pictures), scenes)
-    assert rates["colour"] >= 0.85 and rates["place"] >= 0.95
-    assert rates["shape"] >= 0.6
+    assert rates["colour"] >= 0.93 and rates["place"] >= 0.95
+    assert rates["shape"] >= 0.72
 
 
 def test_tagger_and_captioner_are_small() -> None:

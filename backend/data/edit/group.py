@@ -123,9 +123,7 @@ def _items(folder: Path, deep: bool, failed: list[tuple[str, str]]) -> Iterator[
 
 def _pictures(folder: Path, deep: bool) -> Iterable[Path]:
     if not folder.is_dir():
-        raise InputError(
-            f"Folder not found: {folder}", next="choose the folder that holds the pictures"
-        )
+        raise InputError(f"Folder not found: {folder}", next="choose the folder that holds the pictures")
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
         yield from (

@@ -35,8 +35,9 @@ PATCH = 16
 WIDTH = 128
 LAYERS = 4
 HEADS = 8
-COUNT = 12000
-"""Pictures that it learns from."""
+COUNT = 40000
+"""Pictures that it learns from in one call; in the next call from others. It has room to learn them
+by heart: shown the same 12,000 again and again, it names 99 of 100 shapes in those and 80 in others."""
 EASY_UNTIL = 0.4
 """Share of the first call's time with one big thing a picture. Later calls leave it out: what was learnt
 of the other pictures would be forgotten."""
@@ -197,8 +198,10 @@ def train(work: Path, pace: Pace, coder: Vae, seed: int, count: int = COUNT) -> 
     learner = Learner(config())
     course = Course(work, "captioner", learner, pace)
     easy_until = EASY_UNTIL if course.step == 0 else 0.0
+    seen = course.step * _BATCH
+    shown = range(seen, seen + count)
     whole = int(count * (1 - RETURNED))
-    first, last = examples(seed, range(whole)), examples(seed, range(whole, count), coder)
+    first, last = examples(seed, shown[:whole]), examples(seed, shown[whole:], coder)
     pictures, wanted = np.concatenate([first[0], last[0]]), torch.cat([first[1], last[1]])
     scenes = [*first[2], *last[2]]
     captions = [scene.caption() for scene in scenes]

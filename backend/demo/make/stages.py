@@ -52,7 +52,9 @@ class Making:
     mixed: int = 12000
     """Scenes of each collection of latents."""
     shown: int = tagger.COUNT
-    """Pictures that tagger and captioner are trained on."""
+    """Pictures that the tagger is trained on."""
+    described: int = captioner.COUNT
+    """Pictures that the captioner is trained on."""
     fresh: int = 200
     """Pictures that they have not seen and are tried on."""
     prompts: int = 100
@@ -154,7 +156,7 @@ def _tagger(making: Making, minutes: float) -> None:
 
 def _captioner(making: Making, minutes: float) -> None:
     pace = making.pace(minutes, 0.02, plain=0.1, decay=0.5)
-    course = captioner.train(making.work, pace, finished_vae(making), making.seed, making.shown)
+    course = captioner.train(making.work, pace, finished_vae(making), making.seed, making.described)
     learner = cast(captioner.Learner, course.module)
     course.use_average()
     record = {"seed": making.seed} | _spent(making, "captioner")
