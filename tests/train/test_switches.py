@@ -251,7 +251,6 @@ def test_a_vae_that_overflows_goes_on_in_full_precision() -> None:
             {"fused_backward_pass": True, "optimizer_type": "AdaFactor", "num_processes": 2},
             "fused_backward_pass",
         ),
-        ({"xformers": True, "mem_eff_attn": True}, "mem_eff_attn"),
         ({"torch_compile": True, "dynamo_backend": "no"}, "dynamo_backend"),
         ({"num_machines": 2, "num_processes": 2}, "main_process_ip"),
         ({"machine_rank": 1}, "machine_rank"),

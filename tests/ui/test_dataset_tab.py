@@ -292,7 +292,7 @@ def test_every_text_of_the_page_exists_and_is_used() -> None:
     asked = set(re.findall(r'text\(\s*"([a-z_]+)"', scripts)) | set(
         re.findall(r"\[\[data\.([a-z_]+)\]\]", page)
     )
-    asked |= set(re.findall(r'"data\.([a-z_]+)"', code))
+    asked |= set(re.findall(r'"data\.([a-z_]+)"', code)) | set(re.findall(r'detail: "([a-z_]+)"', scripts))
     asked |= {f"{name}_{n}" for name in re.findall(r'plural\("([a-z_]+)"', scripts) for n in ("one", "n")}
     asked |= {f"{name}_{n}" for name in re.findall(r'_number\("data\.([a-z_]+)"', code) for n in ("one", "n")}
     asked |= {name for pair in re.findall(r'\? "([a-z_]+)" : "([a-z_]+)"', scripts) for name in pair}

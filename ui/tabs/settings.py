@@ -78,7 +78,8 @@ class SystemPage:
 
 
 def _told(finding: Finding) -> dict[str, str]:
-    return {**asdict(finding), "text": said(finding.text), "fix": said(finding.fix) if finding.fix else ""}
+    fix = said(finding.fix) if finding.fix else ""
+    return {**asdict(finding), "name": said(finding.name), "text": said(finding.text), "fix": fix}
 
 
 def _free(path: Path) -> int | None:
