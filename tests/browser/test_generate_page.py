@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -54,7 +55,11 @@ def small(window: Any, **values: Any) -> None:
 
 
 def start(window: Any, pictures: int = 1) -> None:
+    """Draw, and wait for the pictures; those of an earlier job may be shown until the first one is done."""
+    shown = "document.querySelector('#ge-shots img')?.src ?? ''"
+    before = window.evaluate(shown)
     window.click("#ge-start")
+    window.wait_for_function(f"before => ![before, ''].includes({shown})", arg=before, timeout=SLOW)
     window.wait_for_selector(f"#ge-shots figure:nth-child({pictures})", timeout=SLOW)
     idle(window)
 
@@ -64,7 +69,12 @@ def idle(window: Any) -> None:
 
 
 def made(server: Server) -> list[Path]:
-    return sorted((server.home / "outputs").rglob("20*/*.png"), key=lambda path: path.stat().st_mtime_ns)
+    """All pictures, the newest last. One may be on its way to its name."""
+    found: list[tuple[int, Path]] = []
+    for path in (server.home / "outputs").rglob("20*/*.png"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
 
 
 def newer(server: Server, known: Path) -> Path:
