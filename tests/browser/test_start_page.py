@@ -34,7 +34,7 @@ def test_one_click_starts_the_demo_which_then_stands_among_the_newest_runs(page:
     page.wait_for_url(re.compile(r"/\?run=.*demo-creature"))
     page.wait_for_selector("[data-ready]", timeout=30_000)
     wait_for_step(page, 2)
-    assert "800" in page.inner_text(".at-status-text")
+    assert "of 600" in page.inner_text(".at-status-text")
     page.click("#btn-stop")
     wait_for(page, "stopped")
     page.goto(server.url + "/start")
