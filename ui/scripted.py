@@ -10,12 +10,28 @@ import gradio as gr
 
 from ui.calls import Call
 from ui.context import Context
+from ui.files import FileBrowser
 from ui.form import asset, filled
-from ui.i18n import texts
+from ui.i18n import t, texts
 from ui.offers import offered
 
 KIT = ("page-kit.js", "page-mask.js")
 """Scripts that stand before those of a page that uses them."""
+
+
+PATHS = ("files.js", "page-paths.js")
+"""Scripts with which paths are chosen in a page."""
+
+
+def path_words() -> str:
+    """What :data:`PATHS` say, as JSON."""
+    own = {key: t(key) for key in ("form.browse", "form.browse_for", "train.no_answer")}
+    return json.dumps({**texts("files."), **own}, ensure_ascii=False)
+
+
+def path_methods(context: Context) -> tuple[Call, ...]:
+    """What :data:`PATHS` call."""
+    return FileBrowser(context.roots, context.drafts).methods()
 
 
 def scripted_page(
@@ -39,8 +55,9 @@ def scripted_page(
         value="",
         html_template=filled(f"{name}.html"),
         head=f"<style>.gradio-container.gradio-container {{ {asset(f'{name}.css')} }}</style>",
-        js_on_load="\n".join(asset(script) for script in scripts),
-        server_functions=offered(context, name, methods),
+        js_on_load="\n".join(asset(script) for script in (*PATHS, *scripts)),
+        server_functions=offered(context, name, (*methods, *path_methods(context))),
+        paths=path_words(),
         elem_id=name,
         elem_classes=["at-page"],
         apply_default_css=False,

@@ -21,7 +21,7 @@ class PictureSettings(Section):
         "Folder of pictures",
         "The pictures to describe. Each text goes into a file beside its picture.",
         level="basic",
-        path="file",
+        path="folder",
     )
     recursive: bool = option(
         False, "Folders inside, too", "Also looks into the folders inside it, however deep.", level="basic"
@@ -222,7 +222,7 @@ class CleaningSettings(Section):
         "Folder of pictures",
         "Its texts are cleaned; every time can be undone. Leave it empty to clean a metadata file.",
         level="basic",
-        path="file",
+        path="folder",
     )
     recursive: bool = option(
         False, "Folders inside, too", "Also looks into the folders inside it, however deep.", level="basic"
@@ -246,7 +246,7 @@ class MergingSettings(Section):
 
     title: ClassVar[str] = "Metadata"
     train_data_dir: str = option(
-        "", "Folder of pictures", "The pictures whose texts are taken in.", level="basic", path="file"
+        "", "Folder of pictures", "The pictures whose texts are taken in.", level="basic", path="folder"
     )
     recursive: bool = option(
         False, "Folders inside, too", "Also looks into the folders inside it, however deep.", level="basic"

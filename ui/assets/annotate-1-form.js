@@ -70,10 +70,11 @@ function modelField(option, value, box) {
   list.value = known.some((one) => one.name === chosen) ? chosen : "";
   const other = plain(option, list.value ? "" : chosen);
   other.setAttribute("aria-label", say("other_model"));
+  const beside = withBrowse(other, { label: option.label, folder: true });
   const state = make("div", "an-model");
   const read = () => list.value || other.value;
   const look = async () => {
-    other.hidden = list.value !== "";
+    beside.hidden = list.value !== "";
     state.replaceChildren();
     page.download = false;
     if (!read() || read() === "bundled") return;
@@ -92,7 +93,7 @@ function modelField(option, value, box) {
   list.addEventListener("change", look);
   other.addEventListener("change", look);
   list.id = "an-" + option.key;
-  box.append(list, other, state);
+  box.append(list, beside, state);
   page.readers[option.key] = read;
   look();
 }
@@ -115,7 +116,8 @@ function drawField(option, value) {
     const now = value ?? option.default;
     const node = slides(option) ? slider(option, now, box) : option.choices ? select(option, now) : plain(option, now);
     node.id = label.htmlFor;
-    if (!slides(option)) box.append(node);
+    if (["file", "folder"].includes(option.path)) box.append(withBrowse(node, { label: option.label, folder: option.path === "folder", key: option.key }));
+    else if (!slides(option)) box.append(node);
     page.readers[option.key] = () => (numeric(option) ? (node.value === "" ? null : Number(node.value)) : node.value);
   }
   if (option.help) {

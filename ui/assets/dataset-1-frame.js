@@ -7,6 +7,7 @@ let facts = null;
 const { text, $, $$, node, button, count, plural, capital, later, ask, tell, drawProblems, toast, tabbed, pressed, closing } = pageKit({ prefix: "data.", root: ".ds", detail: "details", always: () => ({ path }) });
 const views = tabbed({ bar: ".ds-tabs", pane: "#pane-", first: "pictures", ready: () => facts });
 closing(".ds-close");
+withBrowse($("#ds-path"), { label: text("path"), key: "dataset_config", either: true });
 
 // ---- opening ------------------------------------------------------------------------------------
 const changedHooks = []; // called when pictures or captions of the open dataset have changed

@@ -122,6 +122,8 @@ views.openers.prepare = async () => {
   watchPreparing(await ask("prepare_state"));
 };
 $("#ds-model").addEventListener("input", later(drawCommands, 250));
+withBrowse($("#ds-model"), { label: text("prepare_model"), key: "network_weights", either: true });
+for (const name of ["reg", "out"]) withBrowse($(`.ds [name=${name}]`), { label: text("build_" + name), folder: true });
 
 // ---- opening the page ---------------------------------------------------------------------------
 async function openPage() {

@@ -62,7 +62,9 @@ const makers = {
     const input = plainInput(field, "text");
     if (field.name === "model") input.setAttribute("list", "ge-models");
     else input.placeholder = text(field.kind === "folder" ? "none" : "vae_own");
-    return { box: labelled(field, input), read: () => input.value, fill: (value) => (input.value = value ?? "") };
+    const box = labelled(field, input);
+    withBrowse(input, { label: text(field.name), key: "network_weights", folder: field.kind === "folder", either: field.name === "model" });
+    return { box, read: () => input.value, fill: (value) => (input.value = value ?? "") };
   },
 };
 makers.whole = makers.number;

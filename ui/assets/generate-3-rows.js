@@ -48,7 +48,7 @@ makers.loras = (field) => rowsField(field, (value) => {
   const path = pathInput(value.path, text("lora_path"), "ge-loras");
   const strength = smallNumber(value.strength ?? 1, text("strength"));
   const words_ = smallNumber(value.text_strength, text("text_strength"));
-  const box = node("div", "ge-row ge-lora", path, strength, words_);
+  const box = node("div", "ge-row ge-lora", withBrowse(path, { label: text("lora_path"), key: "network_weights" }), strength, words_);
   return { box, read: () => ({ path: path.value.trim(), strength: numberOf(strength), text_strength: numberOf(words_) }) };
 }, text("lora_add"));
 
@@ -58,6 +58,6 @@ makers.guides = (field) => rowsField(field, (value) => {
   const ratio = smallNumber(value.ratio ?? 1, text("ratio"));
   const slot = pictureSlot(() => changed(), text("guide_image"));
   slot.set(value.image ?? "");
-  const box = node("div", "ge-row ge-guide", path, strength, ratio, slot.box);
+  const box = node("div", "ge-row ge-guide", withBrowse(path, { label: text("guide_path"), key: "network_weights" }), strength, ratio, slot.box);
   return { box, slot, read: () => ({ path: path.value.trim(), image: slot.read(), strength: numberOf(strength), ratio: numberOf(ratio) }) };
 }, text("guide_add"));

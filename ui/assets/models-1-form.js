@@ -9,6 +9,8 @@ const make = (tag, className, ...children) => {
 };
 const page = { forms: [], values: {}, kind: "inspect", readers: {}, job: null };
 
+const MODEL = { key: "network_weights", either: true }; // files of models, and folders of diffusers
+
 function input(field, value) {
   const node = make(field.kind === "words" ? "textarea" : "input");
   if (node.tagName === "INPUT") node.type = ["whole", "number"].includes(field.kind) ? "number" : "text";
@@ -39,7 +41,7 @@ function part(field, value, rows) {
   const remove = make("button", "", "\u00d7");
   remove.type = "button";
   remove.setAttribute("aria-label", words["models.part_remove"]);
-  const row = make("div", "mo-part", path, ratio, remove);
+  const row = make("div", "mo-part", withBrowse(path, { ...MODEL, label: words["models.part_path"] }), ratio, remove);
   remove.addEventListener("click", () => { row.remove(); keep(); });
   rows.append(row);
 }
@@ -50,11 +52,12 @@ function partsField(field, value, box) {
   for (const item of value?.length ? value : [{}, {}]) part(field, item, rows);
   const more = make("button", "at-quiet", words["models.part_add"]);
   more.type = "button";
-  more.addEventListener("click", () => { part(field, {}, rows); rows.lastElementChild.firstElementChild.focus(); });
+  more.addEventListener("click", () => { part(field, {}, rows); rows.lastElementChild.querySelector("input").focus(); });
   box.append(legend, make("small", "", words["models.h.models"]), rows, make("div", "", more));
-  page.readers[field.name] = () => [...rows.children].map((row) => ({
-    path: row.children[0].value, ratio: row.children[1].value === "" ? 1 : Number(row.children[1].value),
-  }));
+  page.readers[field.name] = () => [...rows.children].map((row) => {
+    const [path, ratio] = row.querySelectorAll("input");
+    return { path: path.value, ratio: ratio.value === "" ? 1 : Number(ratio.value) };
+  });
 }
 
 function drawField(field, value) {
@@ -65,7 +68,8 @@ function drawField(field, value) {
   const node = field.kind === "choice" ? choice(field, value) : input(field, field.kind === "flag" ? "" : value ?? field.default);
   if (field.kind === "flag") { node.type = "checkbox"; node.checked = value ?? field.default; }
   node.id = label.htmlFor = "mo-" + field.name;
-  box.append(...(field.kind === "flag" ? [node, label] : [label, node]));
+  const shown = field.kind === "file" ? withBrowse(node, { ...MODEL, label: label.textContent }) : node;
+  box.append(...(field.kind === "flag" ? [node, label] : [label, shown]));
   const help = words["models.h." + field.name];
   if (help) box.append(make("small", "", help));
   page.readers[field.name] = () => (field.kind === "flag" ? node.checked : node.value);

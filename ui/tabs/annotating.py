@@ -28,6 +28,7 @@ from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import said, said_problem, t, texts
 from ui.offers import offered
+from ui.scripted import PATHS, path_methods, path_words
 from ui.tabs.dataset.sight import address
 from ui.tabs.job_news import Newsroom
 
@@ -320,8 +321,9 @@ def draw(page: AnnotatePage, extra: tuple[Any, ...] = ()) -> gr.HTML:
         .replace("{{title}}", html.escape(t(f"annotate.{page.name}_title")))
         .replace("{{lead}}", html.escape(t(f"annotate.{page.name}_lead"))),
         head=f"<style>.gradio-container.gradio-container {{ {asset('annotate.css')} }}</style>",
-        js_on_load="\n".join(asset(name) for name in SCRIPTS),
-        server_functions=offered(page.context, page.name, (*own, *extra)),
+        js_on_load="\n".join(asset(name) for name in (*PATHS, *SCRIPTS)),
+        server_functions=offered(page.context, page.name, (*own, *extra, *path_methods(page.context))),
+        paths=path_words(),
         elem_id=page.name,
         elem_classes=["at-annotate"],
         apply_default_css=False,

@@ -23,6 +23,7 @@ from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import t, texts
 from ui.offers import offered
+from ui.scripted import PATHS, path_methods, path_words
 from ui.tabs.generate import trained_files
 from ui.tabs.merge_forms import BY_KIND, FORMS, Field, Form
 
@@ -264,8 +265,9 @@ def build(context: Context) -> gr.HTML:
         value="",
         html_template=filled("models.html"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('models.css')} }}</style>",
-        js_on_load="\n".join(asset(name) for name in ("models-1-form.js", "models-2-result.js")),
-        server_functions=offered(context, "models", methods),
+        js_on_load="\n".join(asset(name) for name in (*PATHS, "models-1-form.js", "models-2-result.js")),
+        server_functions=offered(context, "models", (*methods, *path_methods(context))),
+        paths=path_words(),
         elem_id="models",
         apply_default_css=False,
         texts=json.dumps(texts("models."), ensure_ascii=False),
