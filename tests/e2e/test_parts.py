@@ -44,19 +44,23 @@ def run(home: Path, name: str, **options: Any) -> dict[str, Any]:
     return json.loads((home / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def require_alike(home: Path, whole: dict[str, Any], parts: dict[str, Any], name: str) -> None:
+    """Losses, norms and the file of the run ``name``, in parts, are those of the run "whole"."""
+    assert parts.pop("split") and not whole.pop("split")
+    assert whole.keys() == parts.keys() and len(parts["validation"]) > 1
+    for key, values in whole.items():
+        assert parts[key] == pytest.approx(values, rel=1e-4), key
+    one, other = (load_file(home / "out" / f"{file}.safetensors") for file in ("whole", name))
+    assert one.keys() == other.keys()
+    assert all(torch.allclose(one[key], other[key], rtol=1e-3, atol=1e-5) for key in one)
+
+
 @pytest.mark.e2e
 def test_parts_train_as_the_whole_does_and_go_on_to_the_bit(tmp_path: Path) -> None:
     draw_pictures(tmp_path / "pictures" / "1_sks dog", 8)
     whole, split = run(tmp_path, "whole"), run(tmp_path, "split", fsdp=True)
-    assert split.pop("split") and not whole.pop("split")
-    assert whole.keys() == split.keys() and len(split["validation"]) > 1
-    for key, values in whole.items():
-        assert split[key] == pytest.approx(values, rel=1e-4), key
-    out = tmp_path / "out"
-    one, other = (load_file(out / f"{name}.safetensors") for name in ("whole", "split"))
-    assert one.keys() == other.keys()
-    assert all(torch.allclose(one[key], other[key], rtol=1e-3, atol=1e-5) for key in one)
-    half = out / "split-step00000002-state"
+    require_alike(tmp_path, whole, split, "split")
+    half = tmp_path / "out" / "split-step00000002-state"
     again = run(tmp_path, "again", fsdp=True, resume=str(half))
     assert again["step"] == split["step"][2:], "it goes on to the bit"
     apart = run(tmp_path, "apart", resume=str(half))
