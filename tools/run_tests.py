@@ -5,6 +5,7 @@ Further arguments go to pytest in place of the usual choice: ``./launch.sh test 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ CHECKS = {
     "spelling": ["codespell_lib", "."],
 }
 USUAL = "not slow and not gpu"
+FAILED = Path(".pytest_cache", "v", "cache", "lastfailed")
+BROWSER_TESTS = "tests/browser/"
+FEW = 3
 
 
 def find_browser() -> str | None:
@@ -89,12 +93,37 @@ def run_pytest(arguments: list[str]) -> tuple[bool, str]:
     return process.returncode == 0, last
 
 
+def failed_tests(cache: Path) -> list[str]:
+    """What pytest wrote down as failed in its last run, by node id; empty where it wrote nothing."""
+    try:
+        return sorted(json.loads(cache.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+
+
+def deserves_another_try(failed: list[str]) -> bool:
+    """Whether only a few tests of the page failed: a busy machine can make a browser late, nothing else."""
+    return 0 < len(failed) <= FEW and all(name.startswith(BROWSER_TESTS) and "::" in name for name in failed)
+
+
+def try_alone(failed: list[str]) -> tuple[bool, str]:
+    """Run the failed tests of the page once more, one after another with nothing beside them.
+
+    What fails again has failed. What passes is named, so that it can be made steady.
+    """
+    print("\nOnce more, alone: " + ", ".join(failed), flush=True)
+    passed, closing = run_pytest(failed)
+    if passed:
+        print("UNSTEADY (failed beside other work, passed alone): " + ", ".join(failed), flush=True)
+    return passed, closing
+
+
 def usual_arguments(browser: str | None) -> list[str]:
     """Everything but what takes long, a card, or a browser that is not there."""
     choice = USUAL if browser else f"{USUAL} and not browser"
     workers = max(1, min(4, os.cpu_count() or 1))
     spread = ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []
-    return ["-m", choice, *spread]
+    return ["--cache-clear", "-m", choice, *spread]
 
 
 def main() -> int:
@@ -109,6 +138,9 @@ def main() -> int:
     if not chosen:
         passed |= {name: run_check(name, command) for name, command in CHECKS.items()}
     passed["tests"], closing = run_pytest(chosen or usual_arguments(browser))
+    if not passed["tests"] and not chosen and deserves_another_try(again := failed_tests(ROOT / FAILED)):
+        passed["tests"], alone = try_alone(again)
+        closing += f"\nalone: {alone}"
     failed = [name for name, good in passed.items() if not good]
     print(f"\n{closing}")
     print(f"{'FAILED: ' + ', '.join(failed) if failed else 'All well'} ({time.monotonic() - started:.0f} s)")

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from backend.demo.world import random_scene, render
 from tests.annotate.onnx_kit import write_tagger
@@ -43,14 +44,15 @@ def test_thresholds_are_tried_live_then_a_folder_is_tagged_and_undone(
     page.click(".an-try")
     page.wait_for_selector(".an-bars .an-passes", timeout=120_000)
     cards = page.locator(".an-card")
-    assert cards.count() == 4 and "0 bytes" in page.inner_text(".an-text.an-bad")
+    expect(cards).to_have_count(4)
+    expect(page.locator(".an-text.an-bad")).to_contain_text("0 bytes")
     for threshold, text in (("0.9", "(no text)"), ("0.2", "hat, long hair"), ("0.35", "hat")):
         page.locator("#an-thresh").fill(threshold)
         page.wait_for_function(f"document.querySelector('.an-text').textContent === '{text}'", timeout=60_000)
-    assert page.locator(".an-passes").count() == 3
+    expect(page.locator(".an-passes")).to_have_count(3)
     page.click(".an-command")
     page.wait_for_selector(".an-line:not([hidden])")
-    assert "tools/tag_images_by_wd14_tagger.py" in page.inner_text(".an-line")
+    expect(page.locator(".an-line")).to_contain_text("tools/tag_images_by_wd14_tagger.py")
     page.click(".an-go")
     page.wait_for_selector(".an-undo", timeout=120_000)
     said = page.inner_text(".an-result")
@@ -92,14 +94,14 @@ def test_rules_are_edited_and_texts_cleaned(page, server, folder: Path) -> None:
     rule.locator("input.an-code").nth(1).fill("<b>foot</b>")
     page.click(".an-try")
     page.wait_for_selector(".an-changes ins", timeout=60_000)
-    assert page.inner_text(".an-changes ins") == "by <b>foot</b>"
+    expect(page.locator(".an-changes ins")).to_have_text("by <b>foot</b>")
     assert (folder / "0.txt").read_text() == "by hand"
     page.click(".an-go")
     page.wait_for_selector(".an-undo", timeout=60_000)
     assert (folder / "0.txt").read_text() == "by <b>foot</b>"
     page.reload()
     page.wait_for_selector(".an-undo", timeout=60_000)
-    assert page.locator(".an-rules li").last.locator("input.an-code").nth(0).input_value() == "hand"
+    expect(page.locator(".an-rules li").last.locator("input.an-code").nth(0)).to_have_value("hand")
 
 
 def test_a_captioner_that_is_not_here_says_so(page, server, folder: Path) -> None:
@@ -107,11 +109,11 @@ def test_a_captioner_that_is_not_here_says_so(page, server, folder: Path) -> Non
     page.click("[data-kind=caption]")
     page.select_option("#an-caption_weights", "Salesforce/blip-image-captioning-base")
     page.wait_for_selector("#an-download")
-    assert "about 990 MB" in page.inner_text(".an-model")
+    expect(page.locator(".an-model")).to_contain_text("about 990 MB")
     page.fill("#an-train_data_dir", str(folder))
     page.click(".an-go")
     page.wait_for_selector(".an-error", timeout=60_000)
     assert "models/captioners/Salesforce_blip-image-captioning-base" in page.inner_text(".an-error").replace(
         "\\", "/"
     )
-    assert page.locator("[data-field=caption_weights].an-wrong").count() == 1
+    expect(page.locator("[data-field=caption_weights].an-wrong")).to_have_count(1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from backend.demo.session import BUNDLED
 from backend.generate.pictures import parameters_of
@@ -89,20 +90,20 @@ def test_pictures_are_drawn_and_found_again_after_a_reload(draw: Any, server: Se
     small(draw, model="/nowhere/gone.safetensors", steps="")
     draw.click("#ge-start")
     draw.wait_for_selector("#ge-problems li")
-    assert "gone.safetensors" in draw.inner_text("#ge-problems")
-    assert draw.locator("[data-field=model].ge-wrong").count() == 1
-    assert draw.locator("[data-field=steps].ge-wrong").count() == 1
+    expect(draw.locator("#ge-problems")).to_contain_text("gone.safetensors")
+    expect(draw.locator("[data-field=model].ge-wrong")).to_have_count(1)
+    expect(draw.locator("[data-field=steps].ge-wrong")).to_have_count(1)
     small(draw, count=2)
     start(draw, 2)
-    assert draw.locator(".ge-wrong").count() == 0
-    assert "Made 2" in draw.inner_text("#ge-status")
-    assert "atelier-demo" in draw.inner_text("#ge-memory")
-    assert draw.inner_text("#ge-shots figcaption >> nth=1") == "6"
+    expect(draw.locator(".ge-wrong")).to_have_count(0)
+    expect(draw.locator("#ge-status")).to_contain_text("Made 2")
+    expect(draw.locator("#ge-memory")).to_contain_text("atelier-demo")
+    expect(draw.locator("#ge-shots figcaption >> nth=1")).to_have_text("6")
     assert [re.search(r"Seed: (\d)", parameters_of(path))[1] for path in made(server)] == ["5", "6"]  # type: ignore[index]
     draw.wait_for_timeout(900)
     ready(draw)
-    assert draw.input_value("#ge-f-prompt") == "a red ball"
-    assert draw.locator("#ge-shots figure").count() == 2
+    expect(draw.locator("#ge-f-prompt")).to_have_value("a red ball")
+    expect(draw.locator("#ge-shots figure")).to_have_count(2)
 
 
 def test_stop_ends_a_long_picture_and_what_waits_is_drawn_or_taken_away(draw: Any) -> None:
@@ -117,13 +118,14 @@ def test_stop_ends_a_long_picture_and_what_waits_is_drawn_or_taken_away(draw: An
     draw.click("#ge-queue li:nth-child(2) button")
     draw.wait_for_selector("#ge-queue li:nth-child(2)", state="detached")
     draw.wait_for_selector("#ge-preview:visible")
-    assert draw.get_attribute("#ge-preview", "src").startswith("data:image/png")
+    expect(draw.locator("#ge-preview")).to_have_attribute("src", re.compile("^data:image/png"))
     draw.click("#ge-stop")
     draw.wait_for_selector("#ge-shots figure")
     idle(draw)
-    assert draw.is_hidden("#ge-queue") and draw.is_hidden("#ge-preview")
+    expect(draw.locator("#ge-queue")).to_be_hidden()
+    expect(draw.locator("#ge-preview")).to_be_hidden()
     draw.click("#ge-shots .ge-open")
-    assert draw.inner_text("#ge-view-text").startswith("the next one")
+    expect(draw.locator("#ge-view-text")).to_have_text(re.compile("^the next one"))
 
 
 def test_the_queue_outlives_the_server(draw: Any, server: Server) -> None:
@@ -137,16 +139,16 @@ def test_the_queue_outlives_the_server(draw: Any, server: Server) -> None:
     server.start()
     ready(draw)
     draw.wait_for_selector("#ge-left-jobs li:nth-child(2)")
-    assert "a long one" in draw.inner_text("#ge-left-jobs li:nth-child(1)")
-    assert draw.is_disabled("#ge-stop"), "nothing is drawn before it is asked for"
+    expect(draw.locator("#ge-left-jobs li:nth-child(1)")).to_contain_text("a long one")
+    expect(draw.locator("#ge-stop"), "nothing is drawn before it is asked for").to_be_disabled()
     draw.click("#ge-left-jobs li:nth-child(1) button")
     draw.wait_for_selector("#ge-left-jobs li:nth-child(2)", state="detached")
     draw.click("#ge-go-on")
     draw.wait_for_selector("#ge-shots figure", timeout=SLOW)
     idle(draw)
-    assert draw.is_hidden("#ge-left-jobs")
+    expect(draw.locator("#ge-left-jobs")).to_be_hidden()
     draw.click("#ge-shots .ge-open")
-    assert draw.inner_text("#ge-view-text").startswith("the next one")
+    expect(draw.locator("#ge-view-text")).to_have_text(re.compile("^the next one"))
 
 
 def test_a_picture_gives_its_settings_back_is_painted_over_and_compared(draw: Any, server: Server) -> None:
@@ -166,7 +168,7 @@ def test_a_picture_gives_its_settings_back_is_painted_over_and_compared(draw: An
         }"""
     )
     draw.wait_for_function("document.querySelector('#ge-f-prompt').value === 'a blue house'")
-    assert draw.input_value("#ge-f-seed") == "11"
+    expect(draw.locator("#ge-f-seed")).to_have_value("11")
 
     draw.click("#ge-shots .ge-open")
     draw.click("text=Paint over it")
@@ -199,7 +201,7 @@ def test_a_picture_gives_its_settings_back_is_painted_over_and_compared(draw: An
     draw.evaluate(
         "const s = document.querySelector('#ge-slider'); s.value = 20; s.dispatchEvent(new Event('input'))"
     )
-    assert "20%" in draw.evaluate("getComputedStyle(document.querySelector('#ge-right')).clipPath")
+    draw.wait_for_function("getComputedStyle(document.querySelector('#ge-right')).clipPath.includes('20%')")
 
 
 def test_loras_stand_in_rows_with_two_strengths(draw: Any, tmp_path: Path) -> None:
@@ -209,14 +211,14 @@ def test_loras_stand_in_rows_with_two_strengths(draw: Any, tmp_path: Path) -> No
     small(draw)
     draw.click("#ge-start")
     draw.wait_for_selector("#ge-problems li")
-    assert "<b>gone</b>.safetensors" in draw.inner_text("#ge-problems")
+    expect(draw.locator("#ge-problems")).to_contain_text("<b>gone</b>.safetensors")
     draw.wait_for_timeout(900)
     ready(draw)
-    assert draw.input_value(".ge-lora [aria-label='Text strength']") == "0.3"
+    expect(draw.locator(".ge-lora [aria-label='Text strength']")).to_have_value("0.3")
     draw.click(".ge-lora .ge-remove")
     draw.wait_for_timeout(900)
     ready(draw)
-    assert draw.locator(".ge-lora").count() == 0
+    expect(draw.locator(".ge-lora")).to_have_count(0)
 
 
 def test_the_gallery_is_searched_and_a_picture_sent_to_a_dataset(draw: Any, tmp_path: Path) -> None:
@@ -261,12 +263,13 @@ def test_which_epoch_is_best_of_a_run(draw: Any, server: Server, tmp_path: Path)
     draw.fill(".ge-lora [aria-label='LoRA file']", "/nowhere/else.safetensors")
     draw.click("#ge-tab-grids")
     draw.wait_for_selector("#ge-run option", state="attached")
-    assert draw.inner_text("#ge-run").strip() == "my ball (3 files)"
+    expect(draw.locator("#ge-run")).to_have_text("my ball (3 files)")
     draw.click("button#ge-best")
     draw.wait_for_selector("#ge-grid td img", timeout=SLOW)
-    assert draw.is_hidden("#ge-grid-problems"), "the run's model, and no networks of before"
-    assert draw.input_value("#ge-f-width") == "64" and draw.locator(".ge-lora").count() == 0
-    assert draw.input_value("#ge-f-prompt") == "sks ball, a house"
+    expect(draw.locator("#ge-grid-problems"), "the run's model, and no networks of before").to_be_hidden()
+    expect(draw.locator("#ge-f-width")).to_have_value("64")
+    expect(draw.locator(".ge-lora")).to_have_count(0)
+    expect(draw.locator("#ge-f-prompt")).to_have_value("sks ball, a house")
     draw.wait_for_selector("text=Contact sheet", timeout=SLOW)
     assert (
         draw.inner_text(".ge-grid-done")
@@ -277,13 +280,13 @@ def test_which_epoch_is_best_of_a_run(draw: Any, server: Server, tmp_path: Path)
     assert [head.strip() for head in heads if head.strip()] == ["my ball-000001", "my ball-000002", "my ball"]
     draw.click("text=Blind vote")
     draw.wait_for_selector("#ge-vote[open] .ge-pair img[src]")
-    assert "my ball" not in draw.inner_text("#ge-vote")
-    assert draw.inner_text("#ge-vote .ge-actions [data-choice=first]") == "\u2190 Left"
+    expect(draw.locator("#ge-vote")).not_to_contain_text("my ball")
+    expect(draw.locator("#ge-vote .ge-actions [data-choice=first]")).to_have_text("\u2190 Left")
     draw.keyboard.press("ArrowLeft")
     draw.wait_for_function("document.querySelector('#ge-vote-count').textContent.startsWith('1')")
     draw.click("#ge-vote .ge-close")
     draw.wait_for_selector(".ge-standing tbody tr:nth-child(9)")
-    assert "my ball" in draw.inner_text(".ge-votes")
+    expect(draw.locator(".ge-votes")).to_contain_text("my ball")
 
 
 def test_a_grid_is_drawn_cell_by_cell_and_voted_on(draw: Any, server: Server) -> None:
@@ -301,8 +304,8 @@ def test_a_grid_is_drawn_cell_by_cell_and_voted_on(draw: Any, server: Server) ->
     draw.wait_for_function(named, timeout=SLOW)  # until then an earlier grid is shown
     draw.wait_for_selector("#ge-grid td img", timeout=SLOW)
     draw.wait_for_selector("text=Contact sheet", timeout=SLOW)
-    assert draw.locator("#ge-grid td img").count() == 4
-    assert draw.inner_text(".ge-grid-done") == "4 of 4"
+    expect(draw.locator("#ge-grid td img")).to_have_count(4)
+    expect(draw.locator(".ge-grid-done")).to_have_text("4 of 4")
     folder = max((server.home / "outputs" / "grids").iterdir(), key=lambda path: path.stat().st_mtime)
     assert (folder / "sheet.png").is_file()
 
@@ -315,7 +318,8 @@ def test_a_grid_is_drawn_cell_by_cell_and_voted_on(draw: Any, server: Server) ->
         draw.wait_for_function(f"document.querySelector('#ge-vote-count').textContent.startsWith('{votes}')")
     draw.click("#ge-vote .ge-close")
     draw.wait_for_selector(".ge-standing tbody tr:nth-child(2)")
-    assert "CFG" in draw.inner_text(".ge-standing") and "Bradley" in draw.inner_text(".ge-votes")
+    expect(draw.locator(".ge-standing")).to_contain_text("CFG")
+    expect(draw.locator(".ge-votes")).to_contain_text("Bradley")
 
     (folder / "cells" / "1-1.png").unlink()
     draw.click("#ge-gridlist button")
@@ -323,7 +327,7 @@ def test_a_grid_is_drawn_cell_by_cell_and_voted_on(draw: Any, server: Server) ->
     draw.wait_for_function("document.querySelectorAll('#ge-grid td img').length === 4", timeout=SLOW)
     idle(draw)
     draw.click("#ge-grid td[data-place='1-1'] .ge-open")
-    assert draw.inner_text("#ge-view-name") == "seed 2, CFG 6"
+    expect(draw.locator("#ge-view-name")).to_have_text("seed 2, CFG 6")
 
 
 def test_the_model_is_let_go(draw: Any) -> None:
@@ -331,7 +335,7 @@ def test_the_model_is_let_go(draw: Any) -> None:
     start(draw)
     draw.click("#ge-unload")
     draw.wait_for_function("document.querySelector('#ge-memory').textContent === 'No model loaded'")
-    assert draw.is_hidden("#ge-unload")
+    expect(draw.locator("#ge-unload")).to_be_hidden()
 
 
 def test_the_page_stays_light(browser: Any, server: Server) -> None:
@@ -358,5 +362,5 @@ def test_nothing_is_wider_than_a_narrow_window(browser: Any, server: Server, sch
     for tab in ("draw", "made", "grids"):
         window.click(f"#ge-tab-{tab}")
         window.wait_for_timeout(300)
-        assert window.evaluate("document.documentElement.scrollWidth") <= 390, tab
+        window.wait_for_function("document.documentElement.scrollWidth <= 390")
     window.close()

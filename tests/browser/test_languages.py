@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Server, watch
 from ui.i18n import catalogue
@@ -34,9 +35,9 @@ def open_page(window: Any, path: str) -> None:
 
 def test_the_first_page_is_in_the_browsers_language(window: Any):
     open_page(window, "/start")
-    assert window.locator("h1").inner_text() == catalogue("ja")["start.title"]
-    assert window.evaluate("document.documentElement.lang") == "ja"
-    assert window.locator(".at-language").input_value() == "ja"
+    expect(window.locator("h1")).to_have_text(catalogue("ja")["start.title"])
+    window.wait_for_function("document.documentElement.lang === 'ja'")
+    expect(window.locator(".at-language")).to_have_value("ja")
 
 
 def test_a_choice_counts_on_every_page_and_loads_each_once(window: Any):
@@ -48,14 +49,14 @@ def test_a_choice_counts_on_every_page_and_loads_each_once(window: Any):
         if path != "/start":
             open_page(window, path)
         window.get_by_role("heading", name=catalogue("zh")[key], exact=True).wait_for()
-        assert window.evaluate("document.documentElement.lang") == "zh"
+        window.wait_for_function("document.documentElement.lang === 'zh'")
     assert len(loads) == 3
 
 
 def test_nothing_is_wider_than_a_narrow_page(window: Any):
     for path in ("/", "/dataset", "/start"):
         open_page(window, path)
-        assert window.evaluate("document.documentElement.scrollWidth") <= 390
+        window.wait_for_function("document.documentElement.scrollWidth <= 390")
         heights = window.locator(".at-head nav a").evaluate_all(
             "links => links.map((link) => link.offsetHeight)"
         )

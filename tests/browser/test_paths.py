@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Server
 
@@ -47,7 +48,7 @@ def test_a_path_is_chosen_in_the_page(
     page.click(f".at-file:has-text('{chosen}')")
     page.click(".at-files .at-primary")
     page.wait_for_selector(".at-files", state="hidden")
-    assert page.input_value(field) == str(place / chosen)
+    expect(page.locator(field)).to_have_value(str(place / chosen))
 
 
 def test_escape_leaves_the_field_as_it_was(page: Any, place: Path) -> None:
@@ -59,4 +60,4 @@ def test_escape_leaves_the_field_as_it_was(page: Any, place: Path) -> None:
     page.wait_for_selector(".at-files[open]")
     page.keyboard.press("Escape")
     page.wait_for_selector(".at-files", state="hidden")
-    assert page.input_value("#ge-f-model") == str(place / "mine.safetensors")
+    expect(page.locator("#ge-f-model")).to_have_value(str(place / "mine.safetensors"))

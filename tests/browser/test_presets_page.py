@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Server, open_train
 
@@ -33,16 +34,17 @@ def test_a_preset_is_compared_loaded_marked_and_taken_back(page: Any) -> None:
     page.select_option("#preset-choice", "sd15/style")
     menu(page, "#btn-compare-preset")
     page.wait_for_selector("#dlg-changes[open]")
-    assert "network_dim" in page.inner_text("#dlg-changes")
+    expect(page.locator("#dlg-changes")).to_contain_text("network_dim")
     page.click("#dlg-changes .at-primary")
     page.wait_for_function("document.querySelector('#opt-network_dim').value === '32'")
     row = '[data-key="network_dim"]'
-    assert page.is_hidden(f"{row} .at-back")
+    expect(page.locator(f"{row} .at-back")).to_be_hidden()
     page.fill("#opt-network_dim", "20")
     page.wait_for_selector(f"{row}.at-moved .at-back", state="visible")
     page.click(f"{row} .at-back")
-    assert page.input_value("#opt-network_dim") == "32"
-    assert page.is_hidden(f"{row} .at-back") and page.is_visible(f"{row} .at-reset")
+    expect(page.locator("#opt-network_dim")).to_have_value("32")
+    expect(page.locator(f"{row} .at-back")).to_be_hidden()
+    expect(page.locator(f"{row} .at-reset")).to_be_visible()
 
 
 def test_own_presets_are_renamed_deleted_and_brought_back(page: Any, server: Server) -> None:
@@ -56,7 +58,7 @@ def test_own_presets_are_renamed_deleted_and_brought_back(page: Any, server: Ser
     page.wait_for_selector("#dlg-save", state="hidden")
     own = server.home / "presets" / "own"
     assert [path.name for path in own.glob("*.toml")] == ["dogs.toml"]
-    assert page.input_value("#preset-choice") == "own/dogs"
+    expect(page.locator("#preset-choice")).to_have_value("own/dogs")
     menu(page, "#btn-delete-preset")
     page.wait_for_function("document.querySelector('.at-toast').textContent.includes('trash')")
     assert not list(own.glob("*.toml"))
@@ -74,11 +76,11 @@ def test_a_form_of_kohya_ss_is_dropped_reported_and_used(page: Any) -> None:
     page.wait_for_selector("#dlg-report[open]")
     assert {"flux1_checkbox", "no_such"} <= set(page.locator("#dlg-report td code").all_inner_texts())
     page.click("#dlg-report [data-fate=changed]")
-    assert "LoRA_type" in page.inner_text("#dlg-report table")
+    expect(page.locator("#dlg-report table")).to_contain_text("LoRA_type")
     page.click("#dlg-report .at-primary")
     page.wait_for_function("document.querySelector('#opt-network_dim').value === '24'")
-    assert page.input_value("#opt-max_train_epochs") == "7"
-    assert page.input_value("#opt-output_name") == "mine"
+    expect(page.locator("#opt-max_train_epochs")).to_have_value("7")
+    expect(page.locator("#opt-output_name")).to_have_value("mine")
     assert "settings taken" in toast(page)
     page.click(".at-toast button")
     page.wait_for_function("document.querySelector('#opt-network_dim').value !== '24'")
@@ -93,7 +95,7 @@ def test_a_file_is_chosen_on_the_server(page: Any, server: Server) -> None:
     page.wait_for_selector(".at-files[open] .at-file")
     page.dblclick(".at-files .at-file")
     page.wait_for_selector(".at-files", state="hidden")
-    assert page.input_value("#opt-pretrained_model_name_or_path") == str(folder / "tiny.safetensors")
+    expect(page.locator("#opt-pretrained_model_name_or_path")).to_have_value(str(folder / "tiny.safetensors"))
     page.click('[data-key="train_data_dir"] [data-do=browse]')
     page.wait_for_selector(".at-files[open]")
     page.keyboard.press("Escape")
@@ -103,9 +105,9 @@ def test_a_file_is_chosen_on_the_server(page: Any, server: Server) -> None:
 def test_the_system_page_tells_health_and_folders(page: Any, server: Server) -> None:
     page.goto("/system")
     page.wait_for_selector("#system .at-findings tr", timeout=120_000)
-    assert "PyTorch" in page.inner_text("#system .at-findings")
-    assert str(Path(server.home) / "runs") in page.inner_text("#system .at-folders")
+    expect(page.locator("#system .at-findings")).to_contain_text("PyTorch")
+    expect(page.locator("#system .at-folders")).to_contain_text(str(Path(server.home) / "runs"))
     page.select_option("#sys-theme", "dark")
-    assert page.evaluate("document.body.classList.contains('dark')")
+    page.wait_for_function("document.body.classList.contains('dark')")
     open_train(page)
-    assert page.evaluate("document.body.classList.contains('dark')")
+    page.wait_for_function("document.body.classList.contains('dark')")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from backend.jobs import queue
 from backend.jobs.events import EventLog
@@ -48,9 +49,9 @@ def test_the_card_is_read_tagged_and_found_again(page: Any, server: Any, two: li
     row(page, calm).locator(".at-run-title").click()
     card = row(page, calm).locator(".at-card")
     card.locator(".at-usage code").wait_for()
-    assert card.locator(".at-usage code").inner_text() == "<lora:calm:1> sks cat"
-    assert card.locator(".at-shot").count() == 2
-    assert card.locator("figcaption").inner_text() == "a <b>cat</b>"
+    expect(card.locator(".at-usage code")).to_have_text("<lora:calm:1> sks cat")
+    expect(card.locator(".at-shot")).to_have_count(2)
+    expect(card.locator("figcaption")).to_have_text("a <b>cat</b>")
     card.get_by_label("Tags").fill("night, best")
     card.get_by_label("Note").fill("soft light")
     card.get_by_label("Note").blur()
@@ -71,10 +72,10 @@ def test_two_runs_side_by_side(page: Any, server: Any, two: list[Run]) -> None:
     table = page.locator(".at-compare table").first
     table.wait_for()
     assert "learning_rate" in table.inner_text() and "0.001" in table.inner_text()
-    assert page.locator(".at-compare polyline").count() == 2
-    assert page.locator(".at-strip .at-shot").count() == 4
+    expect(page.locator(".at-compare polyline")).to_have_count(2)
+    expect(page.locator(".at-strip .at-shot")).to_have_count(4)
     page.locator(".at-close").click()
-    assert page.locator(".at-compare").is_hidden()
+    expect(page.locator(".at-compare")).to_be_hidden()
 
 
 def test_a_run_waits_in_the_queue_and_is_taken_out(page: Any, server: Any, two: list[Run]) -> None:
@@ -83,7 +84,7 @@ def test_a_run_waits_in_the_queue_and_is_taken_out(page: Any, server: Any, two: 
         row(page, run).locator(".at-run-title").click()
         row(page, run).get_by_role("button", name="Add to the queue").click()
         row(page, run).get_by_text("waits, place").wait_for()
-    assert page.locator(".at-queue li .at-run-name").all_inner_texts() == ["calm", "bold"]
+    expect(page.locator(".at-queue li .at-run-name")).to_have_text(["calm", "bold"])
     page.locator(".at-queue").get_by_label("Run next: bold").click()
     page.locator('.at-queue li:first-child .at-run-name:text-is("bold")').wait_for()
     for name in ("calm", "bold"):

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Server
 from tests.browser.test_training_run import wait_for, wait_for_step
@@ -22,22 +23,22 @@ def test_every_way_leads_to_a_page(page: Any, server: Server) -> None:
         window = page.context.new_page()
         window.goto(server.url + address.removeprefix("."))
         window.wait_for_selector("h1")
-        assert window.get_attribute("#head nav a[aria-current]", "href") == address
+        expect(window.locator("#head nav a[aria-current]")).to_have_attribute("href", address)
         window.close()
 
 
 def test_one_click_starts_the_demo_which_then_stands_among_the_newest_runs(page: Any, server: Server) -> None:
     page.goto(server.url + "/start")
     page.wait_for_selector("#btn-demo")
-    assert page.is_hidden(".at-newest")
+    expect(page.locator(".at-newest")).to_be_hidden()
     page.click("#btn-demo")
     page.wait_for_url(re.compile(r"/\?run=.*demo-creature"))
     page.wait_for_selector("[data-ready]", timeout=30_000)
     wait_for_step(page, 2)
-    assert "of 600" in page.inner_text(".at-status-text")
+    expect(page.locator(".at-status-text")).to_contain_text("of 600")
     page.click("#btn-stop")
     wait_for(page, "stopped")
     page.goto(server.url + "/start")
     page.wait_for_selector(".at-newest li")
-    assert page.inner_text(".at-newest .at-run-name").startswith("demo-creature")
-    assert page.get_attribute(".at-newest .at-run-state", "data-state") == "stopped"
+    expect(page.locator(".at-newest .at-run-name")).to_have_text(re.compile("^demo-creature"))
+    expect(page.locator(".at-newest .at-run-state")).to_have_attribute("data-state", "stopped")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tomlkit
 from PIL import Image
+from playwright.sync_api import expect
 
 from backend.settings import declarations
 from backend.settings.declare import Declared
@@ -128,11 +129,13 @@ def test_an_optimizer_that_is_not_installed_is_grey_and_any_other_can_be_typed(c
     page.fill(field, "no_such_library.Class")
     page.press(field, "Tab")
     page.wait_for_selector('[data-key="optimizer_type"] .at-problem:not([hidden])')
-    assert "pip install no_such_library" in page.inner_text('[data-key="optimizer_type"] .at-problem')
+    expect(page.locator('[data-key="optimizer_type"] .at-problem')).to_contain_text(
+        "pip install no_such_library"
+    )
     assert shown_toml(page) == {"optimizer_type": "no_such_library.Class"}
     page.fill(field, "")
     page.press(field, "Tab")
-    assert page.locator(f"select{field}").input_value() == "AdamW"
+    expect(page.locator(f"select{field}")).to_have_value("AdamW")
     assert shown_toml(page) == {}
 
 
@@ -151,11 +154,11 @@ def test_wrong_numbers_are_said_at_the_field_at_once(clean: Any) -> None:
     page = clean
     page.fill("#opt-network_dim", "many")
     page.press("#opt-network_dim", "Tab")
-    assert "“many” is not a number" in page.inner_text("#opt-network_dim-problem")
-    assert page.get_attribute("#opt-network_dim", "aria-invalid") == "true"
+    expect(page.locator("#opt-network_dim-problem")).to_contain_text("“many” is not a number")
+    expect(page.locator("#opt-network_dim")).to_have_attribute("aria-invalid", "true")
     page.fill("#opt-network_dim", "5000")
     page.press("#opt-network_dim", "Tab")
-    assert "from 1 to 1024" in page.inner_text("#opt-network_dim-problem")
+    expect(page.locator("#opt-network_dim-problem")).to_contain_text("from 1 to 1024")
     page.fill("#opt-network_dim", "8")
     page.wait_for_selector("#opt-network_dim-problem", state="hidden")
 
@@ -165,11 +168,11 @@ def test_start_without_a_model_says_so_at_the_field(clean: Any, server: Server) 
     page.click("#btn-start")
     page.wait_for_selector(".at-needs.at-loud")
     field = "#opt-pretrained_model_name_or_path"
-    assert "base model" in page.inner_text(f"{field}-problem").lower()
-    assert page.evaluate("document.activeElement.id") == field[1:]
+    expect(page.locator(f"{field}-problem")).to_contain_text("base model", ignore_case=True)
+    page.wait_for_function("(id) => document.activeElement.id === id", arg=field[1:])
     assert not list((server.home / "runs").glob("*/config.toml"))
     page.click(".at-needs li:nth-child(2) button")
-    assert page.evaluate("document.activeElement.id") == "opt-train_data_dir"
+    page.wait_for_function("(id) => document.activeElement.id === id", arg="opt-train_data_dir")
 
 
 def test_a_model_that_is_not_there_is_named_with_the_path_tried(clean: Any) -> None:
@@ -178,8 +181,8 @@ def test_a_model_that_is_not_there_is_named_with_the_path_tried(clean: Any) -> N
     page.press("#opt-pretrained_model_name_or_path", "Tab")
     page.click("#btn-start")
     page.wait_for_selector(".at-needs.at-loud")
-    assert page.input_value("#opt-pretrained_model_name_or_path") == "/no/such/model.safetensors"
-    assert "/no/such/model.safetensors" in page.inner_text(".at-needs")
+    expect(page.locator("#opt-pretrained_model_name_or_path")).to_have_value("/no/such/model.safetensors")
+    expect(page.locator(".at-needs")).to_contain_text("/no/such/model.safetensors")
 
 
 def test_what_was_found_tells_pictures_and_steps(clean: Any, tmp_path: Path) -> None:
@@ -212,13 +215,13 @@ def test_search_finds_by_name_label_and_help(clean: Any) -> None:
     assert "min_snr_gamma" in found("balances noise")
     assert found("convolution rank") >= {"conv_dim"}
     assert found("qqqq") == set()
-    assert page.is_visible(".at-nothing")
+    expect(page.locator(".at-nothing")).to_be_visible()
 
 
 def test_fields_that_do_not_apply_are_hidden(clean: Any) -> None:
     page = clean
     page.click(".at-tools [data-view=all]")
-    assert not page.is_visible("#opt-bucket_reso_steps")
+    expect(page.locator("#opt-bucket_reso_steps")).to_be_hidden()
     page.click("#opt-enable_bucket")
     page.wait_for_selector("#opt-bucket_reso_steps", state="visible")
 
@@ -228,9 +231,9 @@ def test_basic_view_is_short_and_help_tells_the_real_name(clean: Any) -> None:
     rows = [row for row in page.query_selector_all(".at-field") if row.is_visible()]
     assert 8 <= len(rows) <= 10
     page.click('[data-key="learning_rate"] .at-about')
-    assert "learning_rate" in page.inner_text(".at-card-about")
+    expect(page.locator(".at-card-about")).to_contain_text("learning_rate")
     page.keyboard.press("Escape")
-    assert not page.is_visible(".at-card-about")
+    expect(page.locator(".at-card-about")).to_be_hidden()
 
 
 def test_every_input_has_a_label_and_a_name(clean: Any) -> None:
@@ -248,20 +251,20 @@ def test_reload_keeps_the_form(clean: Any) -> None:
     page.wait_for_function("document.querySelector('.at-plan.at-stale') === null")
     page.wait_for_timeout(800)
     open_train(page)
-    assert page.input_value("#opt-output_name") == "<b>née & 猫</b>"
-    assert page.input_value("#opt-sample_prompt_text") == "one\ntwo --n bad"
+    expect(page.locator("#opt-output_name")).to_have_value("<b>née & 猫</b>")
+    expect(page.locator("#opt-sample_prompt_text")).to_have_value("one\ntwo --n bad")
 
 
 def test_presets_load_save_and_undo(clean: Any, server: Server) -> None:
     page = clean
     page.fill("#opt-output_name", "mine")
     page.select_option("#preset-choice", "sd15/style")
-    assert len(page.inner_text(".at-preset-about")) > 20
+    expect(page.locator(".at-preset-about")).to_have_text(re.compile(".{20}"))
     page.click("#btn-load-preset")
     page.wait_for_function("document.querySelector('#opt-network_dim').value === '32'")
-    assert page.input_value("#opt-output_name") == "mine"
+    expect(page.locator("#opt-output_name")).to_have_value("mine")
     page.click(".at-toast button")
-    assert page.input_value("#opt-network_dim") == ""
+    expect(page.locator("#opt-network_dim")).to_have_value("")
     page.fill("#opt-network_dim", "24")
     page.click("#btn-save-preset")
     page.fill("#preset-name", "My own")
@@ -291,7 +294,9 @@ def test_command_line_is_shown(clean: Any) -> None:
     page.fill("#opt-output_name", "two words")
     page.click("#btn-command")
     page.wait_for_selector("#dlg-text[open]")
-    assert page.inner_text("#command-text") == "python tools/train_network.py --output_name='two words'"
+    expect(page.locator("#command-text")).to_have_text(
+        "python tools/train_network.py --output_name='two words'"
+    )
 
 
 def test_each_page_opens_without_an_error(browser: Any, server: Server) -> None:
@@ -351,4 +356,4 @@ def test_what_is_typed_while_the_page_opens_stays(page: Any, server: Server) -> 
     page.wait_for_selector("#opt-pretrained_model_name_or_path")
     page.fill("#opt-pretrained_model_name_or_path", "/early/model.safetensors")
     page.wait_for_selector('.at-train[data-ready="true"]')
-    assert page.input_value("#opt-pretrained_model_name_or_path") == "/early/model.safetensors"
+    expect(page.locator("#opt-pretrained_model_name_or_path")).to_have_value("/early/model.safetensors")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Server, open_train
 
@@ -76,7 +77,7 @@ def test_a_training_from_start_to_resume(page: Any, server: Server, tiny_sd15: P
     fill_in(page, tiny_sd15, pictures, steps=400)
     page.dblclick("#btn-start")
     page.wait_for_selector(".at-toast:not([hidden]), .at-loud")
-    assert not page.is_visible(".at-loud"), page.inner_text(".at-needs")
+    expect(page.locator(".at-loud"), page.inner_text(".at-needs")).to_be_hidden()
     wait_for(page, "running")
     runs = [path for path in (server.home / "runs").iterdir() if (path / "config.toml").is_file()]
     assert len(runs) == 1, "a double click makes one job"
@@ -86,8 +87,8 @@ def test_a_training_from_start_to_resume(page: Any, server: Server, tiny_sd15: P
 
     open_train(page)
     wait_for(page, "running")
-    assert page.input_value("#opt-output_name") == "yellow ball"
-    assert page.is_disabled("#btn-start")
+    expect(page.locator("#opt-output_name")).to_have_value("yellow ball")
+    expect(page.locator("#btn-start")).to_be_disabled()
 
     page.evaluate("window.before = true")
     server.stop()
@@ -114,7 +115,7 @@ def test_a_training_from_start_to_resume(page: Any, server: Server, tiny_sd15: P
 def test_runs_are_listed_and_opened(page: Any, server: Server) -> None:
     page.goto("/runs")
     page.wait_for_selector("#runs li")
-    assert "yellow ball" in page.inner_text("#runs li")
+    expect(page.locator("#runs li")).to_contain_text("yellow ball")
     page.click("#runs li a")
     page.wait_for_selector("[data-ready]")
     wait_for(page, "stopped")

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from backend.jobs.events import EventLog
 from backend.jobs.logsearch import Level
@@ -278,13 +279,14 @@ def test_in_a_browser(run: Run, page_address: str, browser) -> None:
     tab.on("request", lambda request: hosts.add(re.sub(r"^\w+://([^:/]*).*", r"\1", request.url)))
     tab.goto(page_address)
     tab.wait_for_selector('#live .lv[data-state="running"]')
-    assert EVIL in tab.inner_text("#live .lv-name")
-    assert tab.get_attribute("#live .lv-bar", "aria-valuenow") == "50"
-    assert tab.locator("#live .lv-smooth").count() == 1
-    assert tab.locator("#live .lv-held-dot").count() == 60 and tab.is_visible("#live .lv-key-held")
+    expect(tab.locator("#live .lv-name")).to_contain_text(EVIL)
+    expect(tab.locator("#live .lv-bar")).to_have_attribute("aria-valuenow", "50")
+    expect(tab.locator("#live .lv-smooth")).to_have_count(1)
+    expect(tab.locator("#live .lv-held-dot")).to_have_count(60)
+    expect(tab.locator("#live .lv-key-held")).to_be_visible()
     tab.focus("#live .lv-plane")
     tab.keyboard.press("End")
-    assert "held out 0.3033" in tab.inner_text("#live .lv-tip")
+    expect(tab.locator("#live .lv-tip")).to_contain_text("held out 0.3033")
     _open_the_log(tab)
     _look_at_a_sample(tab)
     _follow(tab, events)
@@ -294,9 +296,9 @@ def test_in_a_browser(run: Run, page_address: str, browser) -> None:
     tab.reload()
     tab.wait_for_selector('#live .lv[data-state="running"]')
     for look in (tab, second):
-        assert look.inner_text("#live .lv-figure dd >> nth=0").split() == ["301", "of", "600"]
+        expect(look.locator("#live .lv-figure dd >> nth=0")).to_have_text(re.compile(r"301\s*of\s*600"))
         assert not look.evaluate("window.attacked")
-    assert second.evaluate("document.documentElement.scrollWidth") <= 390
+    second.wait_for_function("document.documentElement.scrollWidth <= 390")
     assert faults == []
     assert hosts <= {"127.0.0.1", ""}
     events.emit("state", state="finished")
@@ -308,17 +310,17 @@ def test_in_a_browser(run: Run, page_address: str, browser) -> None:
 def _open_the_log(tab) -> None:
     tab.click("#live .lv-logbox > summary")
     tab.wait_for_function("document.querySelectorAll('#live .lv-log > div').length === 300")
-    assert tab.inner_text("#live .lv-log > div >> nth=0") == f"line 0 {EVIL}"
-    assert tab.inner_text("#live .lv-log > div >> nth=299") == "line 299"
+    expect(tab.locator("#live .lv-log > div >> nth=0")).to_have_text(f"line 0 {EVIL}")
+    expect(tab.locator("#live .lv-log > div >> nth=299")).to_have_text("line 299")
 
 
 def _look_at_a_sample(tab) -> None:
     tab.wait_for_function("document.querySelector('#live .lv-thumb img').naturalWidth === 256")
     tab.click("#live .lv-thumb >> nth=0")
     tab.wait_for_function("document.querySelector('#live dialog[open] img').naturalWidth === 320")
-    assert tab.inner_text("#live .lv-caption") == f"{EVIL} 0"
+    expect(tab.locator("#live .lv-caption")).to_have_text(f"{EVIL} 0")
     tab.keyboard.press("ArrowRight")
-    assert tab.inner_text("#live .lv-caption") == f"{EVIL} 1"
+    expect(tab.locator("#live .lv-caption")).to_have_text(f"{EVIL} 1")
     tab.keyboard.press("Escape")
     tab.wait_for_selector("#live dialog", state="hidden")
 
