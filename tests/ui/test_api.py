@@ -13,6 +13,7 @@ import pytest
 from backend.errors import EnvironmentFault
 from ui import offers, server
 from ui.context import Context
+from ui.docs.endpoints import document
 from ui.drafts import Drafts
 from ui.page import build
 from ui.tabs.train import TrainPage, methods_of
@@ -78,4 +79,4 @@ def test_everything_that_a_page_can_do_is_documented(tmp_path: Path):
     assert set(whole.offers) >= offers.SAFE
     assert all(call.__doc__ for call in whole.offers.values())
     written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert written == offers.document(whole.offers), "run python -m ui.offers"
+    assert written == document(whole.offers), "run python -m ui.docs.endpoints"
