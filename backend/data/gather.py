@@ -157,9 +157,11 @@ def _tell_captions(seen: _Captions, subset: Subset, total: int, report: Report) 
     asked = subset.caption_extension
     wildcards = subset.captions.enable_wildcard
     lines = "one is taken at each visit" if wildcards else "the first is used"
+    # Where all captions end alike they are those that are meant, whatever was asked for.
+    mixed = seen.missing or len(seen.other_ending) < total
     for names, one, many in (
         (
-            seen.other_ending,
+            seen.other_ending if mixed else [],
             f"caption has another ending than {asked}",
             f"captions have another ending than {asked}",
         ),

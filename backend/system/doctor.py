@@ -293,20 +293,20 @@ def _unknown_to_torch(card: devices.Card, architectures: Sequence[str]) -> bool:
 def _training(facts: Facts) -> Iterator[Finding]:
     build = facts.torch
     if build is None or "torch" in facts.broken:
-        yield Finding("bad", "Training", "will not work without torch", "start launch.sh or launch.bat once")
+        yield Finding("bad", "Training device", "will not work without torch", "start launch.sh or launch.bat once")
         return
     kind = f"CUDA {build.cuda}" if build.cuda else "the processor"
     yield Finding("ok", "PyTorch", f"{build.version}, built for {kind}")
     if facts.torch_facts.get("available"):
-        yield Finding("ok", "Training", "on the card")
+        yield Finding("ok", "Training device", "on the card")
     elif facts.cards and build.cuda:
         why = facts.torch_facts.get("error", "torch does not see the card")
         yield Finding(
-            "bad", "Training", f"only on the processor: {why}", "update NVIDIA's driver and restart"
+            "bad", "Training device", f"only on the processor: {why}", "update NVIDIA's driver and restart"
         )
     else:
         text = "on the processor: small models in minutes, Stable Diffusion at minutes a step"
-        yield Finding("note", "Training", text)
+        yield Finding("note", "Training device", text)
 
 
 def _extras(facts: Facts) -> Iterator[Finding]:
@@ -348,7 +348,7 @@ def _port(facts: Facts) -> Iterator[Finding]:
 
 def base_works(findings: Iterable[Finding]) -> bool:
     """Whether the page opens and something can be trained, if only on the processor."""
-    vital = {"Python", "Packages", "Folder", "Training", *BASE}
+    vital = {"Python", "Packages", "Folder", "Training device", *BASE}
     return not any(finding.level == "bad" and finding.name in vital for finding in findings)
 
 

@@ -128,6 +128,9 @@ def tell(table: LossTable, run: Path, events: Sink) -> dict[str, Any]:
     hard = [row for row in table.rows() if row.visits >= FEW_VISITS and row.relative > 1]
     names = [f"{row.picture.name} ({row.relative:.2f})" for row in hard[:3]]
     if names:
-        text = f"hardest pictures, by loss / that of others at like noise levels: {', '.join(names)}; all in"
-        events.emit("note", text=f"{text} {FILE} of the run's folder")
+        text = (
+            f"hardest pictures, by loss / that of others at like noise levels: {', '.join(names)}; "
+            f"all in {FILE} of the run's folder"
+        )
+        events.emit("note", text=text)
     return {"losses": FILE, "hardest": names}

@@ -234,6 +234,17 @@ def test_other_ending_empty_and_many_lines_are_told(pictures: Callable[..., Path
     assert [p.caption for p in plan.datasets[0].pictures] == ["", "one", "a, b"]
 
 
+def test_captions_that_all_have_another_ending_are_no_news(pictures: Callable[..., Path]) -> None:
+    folder = pictures(count=2)
+    for path in folder.glob("*.txt"):
+        path.rename(path.with_suffix(".caption"))
+    assert "another ending" not in notes_of(plan_of(folder))
+    (folder / "img_01.caption").unlink()
+    assert "1 caption has another ending than .txt: img_00.caption" in notes_of(
+        plan_of(folder, class_tokens="a ball")
+    )
+
+
 def test_a_caption_that_is_not_utf8_stops_with_its_name(pictures: Callable[..., Path]) -> None:
     folder = pictures()
     (folder / "img_01.txt").write_bytes("赤い花".encode("cp932"))
