@@ -10,7 +10,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,6 +32,8 @@ class Order:
     message: Mapping[str, Any]
     caption: str = ""
     """Of its pictures."""
+    first: int = 0
+    """Pictures of it that there are already; those after them are drawn."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ class Job:
     """The grid's id."""
     seed: int | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    @property
+    def done(self) -> int:
+        """Pictures that there are already. A grid's folder knows its own."""
+        return sum(order.first for order in self.orders)
+
+    def after(self, finished: Mapping[int, int]) -> Job:
+        """What is left of it when of some orders (by their place) so many pictures are finished."""
+        orders = (
+            replace(order, first=finished.get(turn, order.first)) for turn, order in enumerate(self.orders)
+        )
+        return replace(self, orders=tuple(orders))
 
 
 class KeptJobs:
@@ -101,9 +115,13 @@ def _jobs(facts: Mapping[str, Any]) -> Iterator[Job]:
             yield _job(each)
 
 
+def _order(facts: Mapping[str, Any]) -> Order:
+    return Order(dict(facts["message"]), str(facts["caption"]), max(int(facts.get("first") or 0), 0))
+
+
 def _job(facts: Mapping[str, Any]) -> Job:
     """Raises KeyError, TypeError, ValueError or AttributeError for what is no job."""
-    orders = tuple(Order(dict(each["message"]), str(each["caption"])) for each in facts["orders"])
+    orders = tuple(_order(each) for each in facts["orders"])
     kinds: set[JobKind] = {_KINDS[each.message["op"]] for each in orders}
     (kind,) = kinds
     seed = facts.get("seed")

@@ -199,7 +199,7 @@ class Studio:
 
     def _keep_jobs(self) -> None:
         """Have everything that is not finished in the file. The lock is held."""
-        now = [self._job] if self._view.busy else []
+        now = [self._job.after(_pictures(self._view))] if self._view.busy else []
         try:
             self._kept.keep([*self._left_jobs(), *now, *self._waiting])
         except OSError as error:
@@ -254,6 +254,7 @@ class Studio:
     def _ask(self, order: Order, turn: int) -> bool:
         """One message. False when there is no point in going on."""
         message = {**order.message, "id": secrets.token_hex(6)}
+        message |= {"first": order.first} if order.first else {}
         stopping = False
         for event in self.worker.request(message):
             if event.get("id") != message["id"]:
@@ -281,6 +282,7 @@ class Studio:
                 view.preview, view.previews = event["image"], view.previews + 1
             case "picture":
                 self._shot(event, caption, (event["index"], turn))
+                self._keep_jobs()
             case "cell":
                 self._cell(event)
             case "note" if event["text"] not in view.notes:
@@ -348,10 +350,19 @@ class Studio:
             self.stop()
 
 
+def _pictures(view: View) -> dict[int, int]:
+    """How many pictures of each pass are finished, where any were drawn now."""
+    counts: dict[int, int] = {}
+    for shot in view.shots if view.kind == "pictures" else ():
+        index, turn = shot.place
+        counts[turn] = max(counts.get(turn, 0), index + 1)
+    return counts
+
+
 def _finished(job: Job) -> int:
-    """Pictures of a job that are there already: a grid's cells."""
+    """Pictures of a job that are there already: of a grid its cells, else those drawn before a restart."""
     if job.kind != "grid":
-        return 0
+        return job.done
     try:
         return len(grids.opened(Path(str(job.orders[0].message.get("folder")))).finished())
     except AtelierError:

@@ -27,6 +27,8 @@ class Order:
     out: Path
     preview: bool
     """Show the picture while it is drawn."""
+    first: int = 0
+    """Pictures of the request that there are already; those after them are drawn."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ _RULES: Mapping[str, _Rule] = {
     "vae_tile": _Rule("whole", MIN_SIDE, MAX_SIDE, empty=True),
 }
 _SIDE = _Rule("whole", 1, empty=True)
+_FIRST = _Rule("whole", 0)
 _NESTED: Mapping[str, Mapping[str, _Rule]] = {
     "loras": {"path": _TEXT, "strength": _ANY, "text_strength": _Rule("number", empty=True)},
     "guides": {"path": _TEXT, "image": _TEXT, "strength": _ANY, "ratio": _SHARE},
@@ -92,6 +95,8 @@ def order_of(data: Mapping[str, Any]) -> Order:
         problems.append(Problem("no folder for the pictures was given", key="out"))
     wanted = data.get("request") or {}
     problems += request_problems(wanted) if isinstance(wanted, Mapping) else []
+    first = data.get("first") or 0
+    problems += _problems("first", _FIRST, first)
     if problems:
         raise InputError(problems)
     return Order(
@@ -100,6 +105,7 @@ def order_of(data: Mapping[str, Any]) -> Order:
         request=request_of(wanted),
         out=Path(data["out"]),
         preview=bool(data.get("preview")),
+        first=int(first),
     )
 
 

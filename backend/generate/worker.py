@@ -2,8 +2,8 @@
 
 One JSON object a line comes in, events go out, each with the request's ``id``:
 
-- ``generate`` (model, clip_l, clip_g, t5xxl, request, out, preview): ``loading``, ``progress``,
-  ``preview``, ``note``, ``picture``, then ``done`` or ``error``.
+- ``generate`` (model, clip_l, clip_g, t5xxl, request, out, preview, first): ``loading``, ``progress``,
+  ``preview``, ``note``, ``picture``, then ``done`` or ``error``. ``first`` pictures are there already.
 - ``grid`` (folder, preview): draws what a grid still lacks; ``cell`` in place of ``picture``.
 - ``ping``: ``pong`` and ``done`` at once, also in the middle of a picture: busy, model, device, memory.
 - ``stop``: ``done`` at once; what was asked for before ends within one step, with ``done`` and ``stopped``.
@@ -160,7 +160,7 @@ class Worker:
         try:
             self._check_stop(id_)
             for drawn in self._drawn(id_, order):
-                paths.append(self._save(id_, order, drawn, len(paths)))
+                paths.append(self._save(id_, order, drawn, order.first + len(paths)))
             stopped = False
         except engine.Stopped:
             stopped = True
@@ -210,7 +210,7 @@ class Worker:
         requests = engine.resolve(model, order.request)
         self._say_notes(id_, requests)
         batch, done = order.request.batch, 0
-        before, total = (within["picture"], within["pictures"]) if within else (0, len(requests))
+        before, total = (within["picture"], within["pictures"]) if within else (order.first, len(requests))
 
         def on_step(step: int, steps: int) -> None:
             first = before + done + 1
@@ -219,7 +219,7 @@ class Worker:
 
         for drawn in engine.draw(
             model,
-            requests,
+            requests[order.first :],
             on_step=on_step,
             should_stop=lambda: self._should_stop(id_),
             on_preview=(lambda images: self._preview(id_, images)) if order.preview else None,

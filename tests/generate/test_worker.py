@@ -158,6 +158,16 @@ def test_events_of_a_picture(client, files):
     assert text.startswith("a cat\nSteps: 3") and "Seed: 4" in text and "Model: base" in text
 
 
+def test_pictures_that_are_there_are_left_out(client, files):
+    whole = client.ask(**generate(files, "1", count=3))
+    rest = client.ask(**generate(files, "2", count=3), first=1)
+    assert bytes_of(rest) == bytes_of(whole)[1:]
+    told = [(e["index"], e["seed"]) for e in rest if e["type"] == "picture"]
+    assert told == [(1, 4), (2, 5)]
+    assert next((e["picture"], e["pictures"]) for e in rest if e["type"] == "progress") == (2, 3)
+    assert client.ask(**generate(files, "3", count=3), first=3)[-1]["pictures"] == []
+
+
 def test_the_model_stays_and_networks_come_and_go(client, files, loads):
     plain = bytes_of(client.ask(**generate(files)))
     full = bytes_of(client.ask(**generate(files, loras=[("lora.safetensors", 1.0)])))
@@ -287,6 +297,7 @@ def test_quit_ends(loads):
     [
         ({"model": ""}, "model"),
         ({"out": None}, "out"),
+        ({"first": -1}, "first"),
         ({"request": {"loras": [{"path": ""}]}}, "loras"),
         ({"request": {"loras": "x"}}, "loras"),
         ({"request": {"loras": [{"path": "a", "strength": "much"}]}}, "loras"),

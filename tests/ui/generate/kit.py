@@ -39,7 +39,7 @@ def drawn(worker, message):
     """Events of a request that goes well; pictures are written as the worker writes them."""
     request = message["request"]
     yield {"type": "loading", "what": "model", "path": "base.safetensors"}
-    for index in range(request["count"]):
+    for index in range(message.get("first", 0), request["count"]):
         yield {"type": "progress", "step": 1, "total": request["steps"], "picture": index + 1, "pictures": 2}
         yield {"type": "preview", "image": f"data:image/png;base64,{index}"}
         seed = request["seed"] + index

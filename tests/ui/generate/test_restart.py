@@ -129,6 +129,42 @@ def test_the_queue_outlives_the_server(context, desk, calls, gone) -> None:
     finished(desk.studio)
 
 
+def test_pictures_that_are_there_are_not_drawn_again(context, desk, calls, gone) -> None:
+    def cut_short(worker, message):
+        for event in drawn(worker, message):
+            if event["type"] == "picture" and event["index"] == 2:
+                waited(lambda: bool(worker.told))
+                yield {"type": "done", "stopped": True}
+                return
+            yield event
+
+    with_worker(desk.studio, cut_short)
+    calls.draw({"values": values(context, prompt="four", count=4)})
+    assert waited(lambda: desk.studio.view().done == 2)
+    end_of(context, gone)
+
+    after = Desk(context)
+    again = DrawCalls(after)
+    worker = with_worker(after.studio, drawn)
+    (left,) = again.look({})["left"]
+    assert left["total"] == 2
+    again.go_on({})
+    view = finished(after.studio)
+    assert worker.asked[0]["first"] == 2
+    assert [(shot.place, shot.seed) for shot in view.shots] == [((2, 0), 7), ((3, 0), 8)]
+    assert (view.done, view.total, after.studio.left()) == (4, 4, [])
+    desk.studio.stop()
+    finished(desk.studio)
+
+
+def test_of_two_passes_the_second_goes_on(tmp_path: Path, gone: ProcessIdentity) -> None:
+    two = job("both", orders=(ORDER, ORDER), total=6).after({0: 3, 1: 1})
+    KeptJobs(tmp_path, gone).keep([two])
+    (back,) = KeptJobs(tmp_path).left_behind()
+    assert [order.first for order in back.orders] == [3, 1] and back.done == 4
+    assert [order.first for order in back.after({1: 2}).orders] == [3, 2]
+
+
 def test_what_is_stopped_or_fails_does_not_come_back(context, desk, calls) -> None:
     with_worker(desk.studio, lambda w, m: iter([{"type": "error", "problems": [{"what": "no"}]}]))
     calls.draw({"values": values(context)})

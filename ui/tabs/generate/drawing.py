@@ -224,7 +224,7 @@ def _job(values: Mapping[str, Any], request: dict[str, Any], out: Path) -> Job:
 
 
 def _row(job: Job) -> dict[str, Any]:
-    return {"id": job.id, "title": job.title, "total": job.total}
+    return {"id": job.id, "title": job.title, "total": job.total - job.done}
 
 
 def _described(field: dict[str, Any]) -> dict[str, Any]:
