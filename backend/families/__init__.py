@@ -33,6 +33,8 @@ class Family:
     """Its ``load`` takes ``options`` as well."""
     ignores: frozenset[str] = frozenset()
     """Options that people write for it although they change nothing: that is noted, not refused."""
+    own_text_files: tuple[str, ...] = ()
+    """Options that name its text encoders' files, where a model may come without them."""
     side_multiple: int = 8
     """Sides of training sizes and buckets are multiples of this many pixels."""
 
@@ -43,7 +45,15 @@ FAMILIES: Mapping[str, Family] = {
         Family("sd1", "SD 1.x", 512, "backend.families.sd1"),
         Family("sd2", "SD 2.x", 512, "backend.families.sd2", v_resolution=768),
         Family("sdxl", "SDXL", 1024, "backend.families.sdxl", ignores=frozenset({"clip_skip"})),
-        Family("sd3", "SD 3.x", 1024, "backend.families.sd3", own_options=True, side_multiple=16),
+        Family(
+            "sd3",
+            "SD 3.x",
+            1024,
+            "backend.families.sd3",
+            own_options=True,
+            own_text_files=("clip_l", "clip_g"),
+            side_multiple=16,
+        ),
     )
 }
 

@@ -130,6 +130,46 @@ def parse_load(text: str) -> tuple[Load, ...]:
     )
 
 
+@dataclass(frozen=True)
+class Holder:
+    """A program that holds memory of a card."""
+
+    pid: int
+    name: str
+    memory: int | None
+    """Bytes; ``None`` when the driver does not tell, as on Windows."""
+
+    def text(self) -> str:
+        """``python (pid 4711)``."""
+        return f"{self.name} (pid {self.pid})"
+
+
+def holders(timeout: float = 5.0) -> tuple[Holder, ...]:
+    """Programs that calculate on the NVIDIA cards, this one left out, those with the most memory first."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = "--query-compute-apps=pid,process_name,used_memory"
+    try:
+        done = subprocess.run(
+            [tool, query, "--format=csv,noheader,nounits"],
+            capture_output=True, text=True, errors="replace", timeout=timeout,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = parse_holders(done.stdout) if done.returncode == 0 else ()
+    return tuple(one for one in found if one.pid != os.getpid())
+
+
+def parse_holders(text: str) -> tuple[Holder, ...]:
+    """Programs from ``nvidia-smi --query-compute-apps=pid,process_name,used_memory``, largest first."""
+    rows = (re.fullmatch(r"\s*(\d+)\s*,\s*(.+?)\s*,\s*([^,]*?)\s*", line) for line in text.splitlines())
+    found = [
+        Holder(int(row[1]), re.split(r"[\\/]", row[2])[-1], _mebibytes(row[3]) or None) for row in rows if row
+    ]
+    return tuple(sorted(found, key=lambda one: -(one.memory or 0)))
+
+
 def torch_build() -> TorchBuild | None:
     """The installed torch, read from its files; ``None`` when there is none."""
     try:
@@ -183,16 +223,20 @@ def processor() -> str:
 
 
 def summary(found: tuple[Card, ...], build: TorchBuild | None) -> str:
-    """One line for the page: what training will use, and why when it is not a card."""
-    if not found:
-        return "No GPU found (driver: none): training uses the processor"
-    card = found[0]
-    named = f"{card.name}, {card.memory_total / 2**30:.0f} GB"
-    if build is None:
-        return f"{named}; PyTorch is not installed"
-    if build.cuda is None:
-        return f"{named}, but PyTorch {build.version} was built for the processor only"
-    needed = driver_too_old(card, build)
-    if needed:
-        return f"{named}, but its driver {card.driver} is too old; CUDA {build.cuda} needs {needed}"
-    return named
+    """One line for people: what training will use, and why when it is not a card."""
+    card = found[0] if found else None
+    if card is None:
+        text = "No GPU found (driver: none): training uses the processor"
+    elif build is None:
+        text = f"{_named(card)}; PyTorch is not installed"
+    elif build.cuda is None:
+        text = f"{_named(card)}, but PyTorch {build.version} was built for the processor only"
+    elif needed := driver_too_old(card, build):
+        text = f"{_named(card)}, but its driver {card.driver} is too old; CUDA {build.cuda} needs {needed}"
+    else:
+        text = _named(card)
+    return text
+
+
+def _named(card: Card) -> str:
+    return f"{card.name}, {card.memory_total / 2**30:.0f} GB"

@@ -149,7 +149,8 @@ def _title(finding: _Finding) -> str:
         name = "base model of an unknown family" if finding.family == "unknown" else facts.short
         name = _SD3_TITLES.get(finding.details.get("model", ""), name)
         v = "v-prediction" if finding.prediction == "v" else ""
-        return " ".join(part for part in (name, finding.variant, v) if part)
+        schedule = "with zero terminal SNR" if finding.details.get("zero_terminal_snr") else ""
+        return " ".join(part for part in (name, finding.variant, v, schedule) if part)
     name = finding.details.get("network", "") if finding.kind == "lora" else ""
     name = name or _KIND_TITLES[finding.kind]
     return name if finding.family == "unknown" else f"{name} for {facts.short}"

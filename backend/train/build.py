@@ -20,11 +20,12 @@ from backend.settings import Settings
 from backend.settings.length import Length, run_length
 from backend.settings.optimizers import is_schedule_free
 from backend.train import optimizers
+from backend.train.basefile import BaseWatch
 from backend.train.caching import Caches, Watch, fill_caches
 from backend.train.checkpoints import Position, State
 from backend.train.differences import identity as identity_of
 from backend.train.ema import Ema
-from backend.train.environment import adapt
+from backend.train.environment import adapt, on_processor
 from backend.train.flow import flow_times, objective_of
 from backend.train.fused import fused_backward
 from backend.train.losses import LossTable
@@ -69,7 +70,7 @@ def build_session(
         StopRequested: the user stopped while latents or captions were being encoded.
     """
     settings, notes = adapt(prepared.settings)
-    _say(events, notes)
+    _say(events, [*notes, *on_processor()])
     output, base = output_folder(settings, run), prepared.base
     state = team.tell(find_state(run, settings, resume, events) if team.main else None)
     seed = settings.schedule.seed
@@ -81,6 +82,7 @@ def build_session(
     length, position = place(settings, run_length(settings, batches), state, own=resume)
 
     accelerator, control = make_accelerator(settings), control_of(run, team)
+    base_file = BaseWatch(Path(base.path))
     model = load_base_model(prepared, settings, accelerator, events)
     method = make_method(settings, prepared.plan, model, seed)
     _require_adjustable(method, prepared.plan)
@@ -134,6 +136,7 @@ def build_session(
         preservation=preservation,
         fused=fused,
         rounding=rounding,
+        base_file=base_file,
         identity=identity,
     )
     _announce(session, prepared, run)

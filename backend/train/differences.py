@@ -20,11 +20,12 @@ from backend.settings.declare import declarations
 from backend.settings.option import ResumeEffect
 from backend.settings.secrets import shareable
 from backend.settings.settings import DEFAULTS
-from backend.weights.hashes import legacy_hash
+from backend.weights.hashes import content_mark, legacy_hash
 
 _ORDER: tuple[ResumeEffect, ...] = ("impossible", "changes", "safe")
 _PATHS = frozenset(("image_dir", "metadata_file", "conditioning_data_dir"))
 """Keys of a dataset file that only say where things lie."""
+_WEIGHTS = frozenset((".safetensors", ".bin"))
 _HOW_TO_RESUME = frozenset(
     (
         "resume", "resume_from_huggingface", "resume_changed_dataset", "initial_step", "initial_epoch",
@@ -58,7 +59,7 @@ def identity(settings: Settings, plan: DatasetPlan, batches: int, family: str, b
         "settings": _public(settings),
         "dataset": _dataset(plan),
         "batches_per_epoch": batches,
-        "base": {"family": family, "name": base.name, "mark": _mark(base)},
+        "base": {"family": family, "name": base.name, "mark": _mark(base), "content": _content(base)},
     }
 
 
@@ -153,12 +154,28 @@ def _mark(base: Path) -> str:
     return "-".join(str(size) for _, size in sizes)
 
 
+def _content(base: Path) -> str:
+    """A mark of what a base model holds: of one file, or of all weights of a folder."""
+    try:
+        if base.is_file():
+            return content_mark(base)
+        return "-".join(content_mark(file) for file in sorted(base.rglob("*")) if file.suffix in _WEIGHTS)
+    except OSError:
+        return ""
+
+
+def _is_other(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether base models differ; restore points of earlier versions know less of theirs."""
+    known = "content" if old.get("content") and new.get("content") else "mark"
+    return bool(old[known] != new[known])
+
+
 def _of_base(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     old, new = before.get("base"), now["base"]
     key = "pretrained_model_name_or_path"
     if old and old["family"] != new["family"]:
         yield Difference("the base model's family", old["family"], new["family"], "impossible", key)
-    elif old and old["mark"] != new["mark"]:
+    elif old and _is_other(old, new):
         name = f"another file ({new['name']})" if new["name"] == old["name"] else new["name"]
         yield Difference("the base model", old["name"], name, "impossible", key)
 

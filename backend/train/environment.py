@@ -18,6 +18,7 @@ from backend.errors import EnvironmentFault, Problem
 from backend.settings import Settings
 from backend.settings.optimizers import find, missing_library
 from backend.settings.sections import PrecisionSettings
+from backend.system import devices
 from backend.train import optimizers
 
 
@@ -60,6 +61,20 @@ def _remarks(settings: Settings) -> list[Problem]:
         return []
     what = f"{name} saves memory on a processor, but no time, and pages nothing"
     return [Problem(what, next="AdamW or Lion are faster here", key="optimizer_type")]
+
+
+def on_processor() -> list[Problem]:
+    """Why a run will not use a card, and what that costs; nothing where it will."""
+    if torch.cuda.is_available():
+        return []
+    cards = devices.cards()
+    return [
+        Problem(
+            devices.summary(cards, devices.torch_build()),
+            why="PyTorch sees no card, so that training uses the processor" if cards else "",
+            next="small models learn in minutes so; Stable Diffusion takes minutes a step, not seconds",
+        )
+    ]
 
 
 def obstacles(settings: Settings) -> Iterator[Obstacle]:

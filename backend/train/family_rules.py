@@ -73,6 +73,63 @@ def require_suited(settings: Settings, base: ModelFile) -> list[Problem]:
     return problems
 
 
+def require_parts(settings: Settings, base: ModelFile) -> None:
+    """Refuse a base model without a part that no other file is given for, before it is loaded.
+
+    Raises:
+        InputError: one problem for each part.
+    """
+    lacks = base.details.get("lacks", "").split(", ")
+    found: list[Problem] = []
+    if "VAE" in lacks and not settings.model.vae:
+        found.append(
+            Problem(
+                "no VAE inside; choose one",
+                where=str(base.path),
+                why="the file holds no tensors of a VAE",
+                next="name a VAE file beside the base model",
+                key="vae",
+            )
+        )
+    own_files = FAMILIES[base.family].own_text_files
+    if "text encoder" in lacks and not (own_files and all(settings.flat()[key] for key in own_files)):
+        found.append(
+            Problem(
+                "no text encoder inside",
+                where=str(base.path),
+                why="the file holds no tensors of a text encoder",
+                next=f"give {' and '.join(own_files)}, or choose a base model that is complete"
+                if own_files
+                else "choose a base model that is complete (text encoder included)",
+                key=own_files[0] if own_files else "pretrained_model_name_or_path",
+            )
+        )
+    if found:
+        raise InputError(found)
+
+
+def prediction_notes(settings: Settings, base: ModelFile) -> list[Problem]:
+    """What is said where the settings have a model predict another thing than its file says."""
+    asked = asked_prediction(settings.model)
+    if asked is None or base.prediction not in ("epsilon", "v") or asked == (base.prediction == "v"):
+        return []
+    key = "v_parameterization" if settings.model.v_parameterization else "prediction_type"
+    said, why = (
+        ("v", "its file does not say that it predicts v")
+        if asked
+        else ("noise (epsilon)", "its file says that it predicts v")
+    )
+    return [
+        Problem(
+            f"the base model is taken as one that predicts {said}, as {key} says",
+            where=str(base.path),
+            why=why,
+            next=f"leave {key} out to go by the file: the wrong one teaches noise",
+            key=key,
+        )
+    ]
+
+
 def _require_method(name: str, base: ModelFile) -> None:
     method = METHODS[name]
     if method.families and base.family not in method.families:

@@ -13,6 +13,7 @@ import torch
 from backend.errors import AtelierError, Problem, RunFault
 from backend.generate.faults import is_out_of_memory
 from backend.settings import Settings
+from backend.train.card_room import card_memory
 
 if TYPE_CHECKING:
     from backend.train.checkpoints import Position
@@ -31,13 +32,16 @@ _SUGGESTIONS = 2
 
 def problem_of(error: BaseException, settings: Settings, where: str = "") -> Problem:
     """What to say when memory ran out. ``where``: the step, when one was under way."""
-    kind = "GPU memory" if _of_card(error) else "memory (RAM)"
+    of_card = _of_card(error)
+    kind = "GPU memory" if of_card else "memory (RAM)"
     saving = [text for gains, text in _CHEAPER if gains(settings)][:_SUGGESTIONS]
     cheaper = " and ".join(saving) or "a smaller resolution or network_dim"
+    card = card_memory() if of_card else None
+    reasons = (str(error).strip().partition("\n")[0], card.in_use() if card and card.holders else "")
     return Problem(
         f"out of {kind}",
         where=where,
-        why=str(error).strip().partition("\n")[0],
+        why="; ".join(filter(None, reasons)),
         next=f"end other programs that use it, or turn on what needs less: {cheaper}",
         detail="".join(traceback.format_exception(error)),
     )

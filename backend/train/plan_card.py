@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from backend import families
 from backend.errors import AtelierError, Problem, run_main
 from backend.families.base import DiffusionModel
 from backend.families.parts.loading import outlines
+from backend.jobs.events import Sink
 from backend.settings import Settings
 from backend.settings.length import Length, run_length
 from backend.system.headers import readable_size
 from backend.system.paths import runs_root
 from backend.train import optimizers
+from backend.train.card_room import CardMemory, card_memory, shortage
 from backend.train.checkpoints import load_state
 from backend.train.differences import differences, identity, require_possible, require_same_pictures
-from backend.train.environment import adapt
+from backend.train.environment import adapt, on_processor
 from backend.train.family_rules import asked_prediction, load_options
 from backend.train.machine import weights_dtype
 from backend.train.methods import make_method
@@ -53,17 +55,13 @@ def plan_card(settings: Settings) -> dict[str, Any]:
     prepared = prepare(settings)
     settings, notes = adapt(prepared.settings)
     length, start, rows = _course(prepared, settings)
-    model = _outline(prepared, settings)
-    assert settings.schedule.seed is not None
-    # What is merged into the model beforehand changes no shape.
-    bare = settings.replace(base_weights=[], base_weights_multiplier=[])
-    method = make_method(bare, prepared.plan, model, settings.schedule.seed)
-    method.start()
+    model, method = _outlined(prepared, settings)
     numbers = sum(tensor.numel() for tensor in method.weights().values())
     run = runs_root() / (settings.saving.output_name or "training")
     output = Path(settings.saving.output_dir).expanduser() if settings.saving.output_dir else run
     beside = method.numbers_beside() if isinstance(method, HoldsModel) else 0
     files = forecast(settings, length, numbers, output, run, beside)
+    device = card_memory()
     card: dict[str, Any] = {
         **prepared.plan.summary(),
         **method.describe(),
@@ -84,11 +82,48 @@ def plan_card(settings: Settings) -> dict[str, Any]:
         "files": [{**asdict(one), "folder": str(one.folder), "total": one.total} for one in files],
         "disks": [{**asdict(one), "folder": str(one.folder)} for one in disks(files)],
         "differences": rows,
-        "memory": _memory(model, method, prepared, settings),
+        "memory": _memory(model, method, prepared, settings, device),
     }
-    card["notes"] = [note.as_dict() for note in (*prepared.notes, *notes)]
-    card["problems"] = _problems(files)
+    card["notes"] = [note.as_dict() for note in (*prepared.notes, *notes, *on_processor())]
+    short = shortage(device, card["memory"]["total"], settings, lambda s: needed(prepared, s))
+    card["problems"] = [*_problems(files), *([short.as_dict()] if short else [])]
     return card
+
+
+def needed(prepared: Prepared, settings: Settings) -> int | None:
+    """Bytes on the device that training with ``settings`` takes; None where that cannot be counted."""
+    most = settings.dataset.train_batch_size
+    if most != prepared.settings.dataset.train_batch_size:
+        datasets = tuple(replace(one, batch_size=most) for one in prepared.plan.datasets)
+        prepared = replace(prepared, plan=replace(prepared.plan, datasets=datasets))
+    model, method = _outlined(prepared, settings)
+    total = _memory(model, method, prepared, settings, None)["total"]
+    return None if total is None else int(total)
+
+
+def warn_of_shortage(prepared: Prepared, events: Sink) -> None:
+    """Tell before anything is loaded that a step will hardly fit into the card. The run tries it even so."""
+    device = card_memory()
+    if device is None:
+        return
+    try:
+        total = needed(prepared, prepared.settings)
+        short = shortage(device, total, prepared.settings, lambda s: needed(prepared, s))
+    except Exception:  # an estimate must not stop a run, and what is wrong is told when it is built
+        return
+    if short:
+        events.emit("warning", text=short.text(), problem=short.as_dict())
+
+
+def _outlined(prepared: Prepared, settings: Settings) -> tuple[DiffusionModel, Method]:
+    """The model without weights, and what is trained of it or beside it."""
+    assert settings.schedule.seed is not None, "preflight draws one"
+    model = _outline(prepared, settings)
+    # What is merged into the model beforehand changes no shape.
+    bare = settings.replace(base_weights=[], base_weights_multiplier=[])
+    method = make_method(bare, prepared.plan, model, settings.schedule.seed)
+    method.start()
+    return model, method
 
 
 def _course(prepared: Prepared, settings: Settings) -> tuple[Length, int, list[dict[str, Any]]]:
@@ -134,7 +169,9 @@ def _layers(method: Method) -> int:
     return len({name.partition(".")[0] for name in names})
 
 
-def _memory(model: DiffusionModel, method: Method, prepared: Prepared, settings: Settings) -> dict[str, Any]:
+def _memory(
+    model: DiffusionModel, method: Method, prepared: Prepared, settings: Settings, device: CardMemory | None
+) -> dict[str, Any]:
     """Bytes on the device, and what they were counted from; ``total`` is None where that is not possible."""
     trained = sum(parameter.numel() for parameter in method.trainable.parameters())
     own = _GRADIENT_BYTES if isinstance(method, HoldsModel) else _TRAINED_BYTES
@@ -143,13 +180,12 @@ def _memory(model: DiffusionModel, method: Method, prepared: Prepared, settings:
         need = count_need(model, method, prepared.plan, settings)
     except Exception as error:  # a model of whatever kind: without an estimate the plan is still of use
         return {"total": None, "trained": memory, "basis": f"a step could not be counted: {error}"}
-    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
     return {
         "total": need.weights + memory + need.activations,
         "weights": need.weights,
         "trained": memory,
         "activations": need.activations,
-        "free": free,
+        "free": device.free if device else None,
         "basis": "weights, gradients and the optimizer's memory, and all that one step of the largest "
         "bucket keeps for its backward pass; libraries take some hundred megabytes more",
     }

@@ -19,7 +19,13 @@ from backend.settings.optimizers import find, missing_library
 from backend.system.identify import ModelFile, identify, require_base
 from backend.train import zero
 from backend.train.checkpoints import seed_of
-from backend.train.family_rules import asked_prediction, require_sizes, require_suited
+from backend.train.family_rules import (
+    asked_prediction,
+    prediction_notes,
+    require_parts,
+    require_sizes,
+    require_suited,
+)
 from backend.train.hub import with_local_state
 from backend.train.modelspec import thumbnail
 from backend.train.team import require_several
@@ -55,6 +61,8 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     _collect(problems, lambda: _start_weights(settings, base))
     if base is not None:
         notes += _collect(problems, lambda: require_suited(settings, base)) or []
+        notes += prediction_notes(settings, base)
+        _collect(problems, lambda: require_parts(settings, base))
     _collect(problems, lambda: _thumbnail(settings))
     _collect(problems, lambda: require_several(settings))
     _collect(problems, lambda: zero.require(settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -122,7 +123,8 @@ def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: boo
         events.close()
         log.close()
         if copy is not None:
-            copy.close()
+            with contextlib.suppress(OSError):  # a full disk; what happened is in the events
+                copy.close()
 
 
 def _prepare(run: Run, events: Sink) -> Prepared:
@@ -167,10 +169,13 @@ def _load_and_train(run: Run, prepared: Prepared, resume: bool, events: Sink, te
     from backend.train.build import build_session
     from backend.train.caching import StopRequested
     from backend.train.loop import train
+    from backend.train.plan_card import warn_of_shortage
     from backend.weights.hashes import prefetch
 
     for note in prepared.notes:
         events.emit("note", text=note.text())
+    if team.main:
+        warn_of_shortage(prepared, events)
     try:
         session, position = build_session(run, prepared, resume, events, started, team)
     except StopRequested:

@@ -140,8 +140,10 @@ class Saver:
         self._announce(session, Entry.of(folder, kind, moment, position.step, position.epoch))
 
     def _announce(self, session: Session, entry: Entry) -> None:
-        self.manifest.add(entry)
+        patiently(session, lambda: self.manifest.add(entry))
         session.events.emit("saved", step=entry.step, epoch=entry.epoch, kind=entry.kind, path=entry.path)
+        if session.base_file is not None:
+            session.base_file.look(session.events)
         self._prune(session, entry)
 
     def _prune(self, session: Session, newest: Entry) -> None:
@@ -157,7 +159,7 @@ class Saver:
                 continue
             gone.append(entry)
         if gone:
-            self.manifest.forget(gone)
+            patiently(session, lambda: self.manifest.forget(gone))
             names = ", ".join(Path(entry.path).name for entry in gone)
             session.events.emit("note", text=f"removed, as only the last ones are kept: {names}")
 

@@ -17,6 +17,7 @@ from backend.jobs.events import Sink
 from backend.settings import Settings
 from backend.settings.length import Length
 from backend.train import optimizers
+from backend.train.basefile import BaseWatch
 from backend.train.checkpoints import Position
 from backend.train.ema import Ema
 from backend.train.encoding import encode_pictures
@@ -86,6 +87,8 @@ class Session:
     idle: IdleWatch = field(default_factory=IdleWatch)
     cached_text: frozenset[str] = frozenset()
     """Text encoders that ran before the first step."""
+    base_file: BaseWatch | None = None
+    """Looked at whenever a file is saved."""
     identity: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What restore points remember besides weights: see ``differences``."""
 

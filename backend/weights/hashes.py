@@ -19,6 +19,7 @@ from backend.weights.safefile import write_text_atomic
 
 _BLOCK = 1 << 22
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
+_MARK_PIECE, _MARK_PIECES = 0x10000, 64
 _KEPT = 1000
 _lock = threading.Lock()
 _running: dict[str, Future[str]] = {}
@@ -49,6 +50,25 @@ def legacy_hash(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(_LEGACY_START)
         return hashlib.sha256(file.read(_LEGACY_LENGTH)).hexdigest()[:8]
+
+
+def content_mark(path: Path) -> str:
+    """A mark of a file's content that takes milliseconds: 16 hex digits over its size and 64 pieces of it.
+
+    The pieces of 64 KiB lie evenly from the first byte to the last, so that a model which was trained,
+    merged or changed otherwise has another mark. A smaller file is read whole.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=8)
+    apart = max(_MARK_PIECE, (size - _MARK_PIECE) / (_MARK_PIECES - 1))
+    with path.open("rb") as file:
+        for number in range(_MARK_PIECES):
+            file.seek(round(number * apart))
+            digest.update(file.read(_MARK_PIECE))
+    return digest.hexdigest()
 
 
 class LegacyWindow:

@@ -82,7 +82,13 @@ def write(path: Path, shapes: dict[str, tuple[int, ...]], metadata: dict[str, st
         ({**SD2, **unet(5, (32, 32))}, "sd2", "depth", None, "SD 2.x depth"),
         (SDXL, "sdxl", "", "epsilon", "SDXL"),
         ({**SDXL, **unet(9)}, "sdxl", "inpainting", "epsilon", "SDXL inpainting"),
-        ({**SDXL, "v_pred": (0,), "ztsnr": (0,)}, "sdxl", "", "v", "SDXL v-prediction"),
+        (
+            {**SDXL, "v_pred": (0,), "ztsnr": (0,)},
+            "sdxl",
+            "",
+            "v",
+            "SDXL v-prediction with zero terminal SNR",
+        ),
         (REFINER, "sdxl", "refiner", "epsilon", "SDXL refiner"),
         ({f"{UNET}joint_blocks.0.x_block.attn.qkv.weight": (8, 8)}, "sd3", "", "flow", "SD 3 medium"),
         (

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from backend import families
 from backend.errors import InputError
+from backend.system.headers import read_header
+from backend.system.identify import identify
 from backend.train.preflight import prepare
 from tests.train.small import draw_pictures, settings_of
 
@@ -62,3 +67,45 @@ def test_start_weights_that_are_a_model_are_told_among_all(tmp_path: Path, tiny_
     )
     assert "this is SD 1.5, not a LoRA" in told["network_weights"]
     assert "too long" in told["output_name"], "before a run is made, and not when it is saved"
+
+
+def cut_down(whole: Path, target: Path, *without: str, **more: torch.Tensor) -> str:
+    """A copy of a model without the tensors whose names start so, and with some more."""
+    kept = {name: tensor for name, tensor in load_file(whole).items() if not name.startswith(without)}
+    save_file(kept | more, target, dict(read_header(whole).metadata))
+    return str(target)
+
+
+def test_parts_that_a_model_lacks_are_told_among_all(tmp_path: Path, tiny_sd15: Path) -> None:
+    pictures = draw_pictures(tmp_path / "1_sks dog", 2).parent
+    bare = cut_down(tiny_sd15, tmp_path / "bare.safetensors", "first_stage_model.", "cond_stage_model.")
+    told = found(pictures, pretrained_model_name_or_path=bare, network_weights="/nowhere/a.safetensors")
+    assert "no VAE inside; choose one" in told["vae"] and bare in told["vae"]
+    assert "no text encoder inside" in told["pretrained_model_name_or_path"]
+    assert "network_weights" in told, "with everything else that is wrong, before anything is loaded"
+    no_vae = cut_down(tiny_sd15, tmp_path / "no_vae.safetensors", "first_stage_model.")
+    own = prepare(settings_of(pictures, pretrained_model_name_or_path=no_vae, vae=str(tiny_sd15)))
+    assert own.base.details["lacks"] == "VAE"
+
+
+def test_what_a_model_predicts_goes_by_its_file_unless_told_otherwise(
+    tmp_path: Path, tiny_sd15: Path
+) -> None:
+    pictures = draw_pictures(tmp_path / "1_sks dog", 2).parent
+    empty = torch.empty(0)
+    marked = cut_down(tiny_sd15, tmp_path / "v.safetensors", "nothing", v_pred=empty, ztsnr=empty.clone())
+
+    def notes(model: str | Path, **options: Any) -> str:
+        prepared = prepare(settings_of(pictures, pretrained_model_name_or_path=str(model), **options))
+        return "\n".join(note.text() for note in prepared.notes)
+
+    assert identify(marked).title == "SD 1.5 v-prediction with zero terminal SNR"
+    assert "taken as one" not in notes(marked) + notes(marked, v_parameterization=True) + notes(tiny_sd15)
+    overridden = notes(marked, prediction_type="epsilon")
+    assert "one that predicts noise (epsilon), as prediction_type says" in overridden
+    assert "its file says that it predicts v" in overridden
+    assert "one that predicts v, as v_parameterization says" in notes(tiny_sd15, v_parameterization=True)
+
+    model = families.load(marked)
+    assert model.prediction == "v" and float(model.alphas_cumprod()[-1]) == 0.0
+    assert float(families.load(tiny_sd15).alphas_cumprod()[-1]) > 0.0

@@ -104,6 +104,24 @@ def test_another_base_model_is_refused_and_a_moved_one_is_not(base: Path, tmp_pa
     assert effects(known(base), known(base, family="sdxl")) == {"the base model's family": "impossible"}
 
 
+def test_a_model_with_other_weights_anywhere_is_another_one(base: Path, tmp_path: Path) -> None:
+    """As large as before, and equal where the old short hash looks."""
+    other, folder = tmp_path / "base.safetensors", tmp_path / "folder" / "unet"
+    other.write_bytes(b"\1" * 70_000 + base.read_bytes()[70_000:])
+    assert effects(known(base), known(other)) == {"the base model": "impossible"}
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(base.read_bytes())
+    before = known(folder.parent)
+    (folder / "model.safetensors").write_bytes(other.read_bytes())
+    assert effects(before, known(folder.parent)) == {"the base model": "impossible"}
+
+
+def test_restore_points_that_know_less_of_their_model_still_serve(base: Path) -> None:
+    before = known(base)
+    del before["base"]["content"]
+    assert effects(before, known(base)) == {}
+
+
 class Sink(NoEvents):
     def __init__(self) -> None:
         self.said: list[tuple[str, dict[str, Any]]] = []

@@ -26,6 +26,7 @@ class Waiting:
     """A session whose user answers ``answers``, one at each wait."""
 
     parts = Parts()
+    base_file = None
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)

@@ -34,7 +34,8 @@ def load(
 ) -> StableDiffusion1:
     """Load a single file (.safetensors, .ckpt) or diffusers folder.
 
-    Denoiser and text encoder go to ``device``, the VAE stays on the CPU.
+    Denoiser and text encoder go to ``device``, the VAE stays on the CPU. Files that say that their
+    schedule ends without any signal are taken at their word.
 
     Args:
         vae: a file or folder whose VAE takes the place of the model's own.
@@ -53,6 +54,7 @@ def load(
         Source(path, loaded.weights.metadata),
         loaded.weights,
     )
+    model.zero_terminal_snr = "zero_terminal_snr" in found.details
     if torch.device(device).type != "cpu":
         model.to(device)
     return model

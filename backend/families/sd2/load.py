@@ -31,7 +31,8 @@ def load(
     """Load a single file (.safetensors, .ckpt) or diffusers folder.
 
     Denoiser and text encoder go to ``device``, the VAE stays on the CPU. When neither the file nor a
-    ``.yaml`` beside it tells what it predicts, the model is tried; ``notes`` says so.
+    ``.yaml`` beside it tells what it predicts, the model is tried; ``notes`` says so. Files that
+    say that their schedule ends without any signal are taken at their word.
 
     Args:
         vae: a file or folder whose VAE takes the place of the model's own.
@@ -44,6 +45,7 @@ def load(
     loaded = load_parts(path, dtype, vae, LAYOUT, RULE)
     said = found.prediction if v_prediction is None else ("v" if v_prediction else "epsilon")
     model = StableDiffusion2(loaded, said or "epsilon", Source(path, loaded.weights.metadata))
+    model.zero_terminal_snr = "zero_terminal_snr" in found.details
     if torch.device(device).type != "cpu":
         model.to(device)
     if said is None and not next(model.denoiser.parameters()).is_meta:  # an outline cannot be tried

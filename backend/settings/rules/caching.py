@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backend.settings.rules.rule import Rule
-from backend.settings.rules.terms import FOLDERS, NETWORK, TEXT_OFF
+from backend.settings.rules.terms import FOLDERS, NETWORK, OWN_TEXT_RATES, TEXT_OFF
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -52,6 +52,22 @@ RULES: tuple[Rule, ...] = (
         ("all", ("cache_text_encoder_outputs", "set"), ("network_train_text_encoder_only", "set")),
         "cache_text_encoder_outputs and network_train_text_encoder_only exclude each other",
         "switch one of them off",
+        why="a text encoder whose outputs are cached cannot be trained",
+        key="cache_text_encoder_outputs",
+    ),
+    Rule(
+        "cache-text-but-rate",
+        "error",
+        (
+            "all",
+            NETWORK,
+            ("cache_text_encoder_outputs", "set"),
+            ("network_train_text_encoder_only", "unset"),
+            ("not", TEXT_OFF),
+            ("any", ("text_encoder_lr", ">", 0), *((key, ">", 0) for key in OWN_TEXT_RATES)),
+        ),
+        "cache_text_encoder_outputs and text_encoder_lr exclude each other",
+        "switch cache_text_encoder_outputs off to train the text encoder, or network_train_unet_only on",
         why="a text encoder whose outputs are cached cannot be trained",
         key="cache_text_encoder_outputs",
     ),
