@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "ui": (
         "ui", "backend.errors", "backend.settings", "backend.jobs", "backend.data", "backend.system",
         "backend.generate.prompts", "backend.generate.request", "backend.generate.protocol",
-        "backend.generate.grid", "backend.generate.grid_values", "backend.generate.grid_votes", "backend.generate.gallery",
+        "backend.generate.grid", "backend.generate.grid_files", "backend.generate.grid_values", "backend.generate.grid_votes", "backend.generate.gallery",
         "backend.generate.parameters", "backend.generate.samplers",
         "backend.annotate.settings", "backend.annotate.options", "backend.annotate.tagrules",
         "backend.annotate.cleanrules", "backend.annotate.cleaning", "backend.annotate.models", "backend.annotate.folders",

@@ -14,14 +14,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from backend.errors import InputError, Problem
 from backend.generate import samplers
-from backend.generate.request import LoraUse, Request, pick_seed
+from backend.generate.grid_files import WITH_STRENGTH, FileKind, acting, at_strength, kind_of, lacks
+from backend.generate.request import Request, pick_seed
 from backend.wholefile import write_text
 
-FileKind = Literal["", "lora", "base"]
 PLAN = "grid.json"
 CELLS = "cells"
 INPUTS = "inputs"
@@ -110,17 +110,17 @@ class Grid:
         values = {axis.key: axis.values[i] for axis, i in zip(self.axes, place, strict=True)}
         changes = {AXES[key].field: value for key, value in values.items() if AXES[key].field}
         model = str(values["file"]) if self.file_kind == "base" else self.model
-        request = replace(self.request, **changes, loras=self._loras(values), count=1, batch=1)
+        request = replace(self.request, **changes, count=1, batch=1)
+        if "file" in values:
+            request = acting(request, self.file_kind, str(values["file"]), self.files)
+        if "strength" in values:
+            request = at_strength(request, self.file_kind, float(values["strength"]))
         return model, request
 
-    def _loras(self, values: Mapping[str, Any]) -> tuple[LoraUse, ...]:
-        """The stack of a cell: the file on its axis first, the first one with the strength on its axis."""
-        stack = self.request.loras
-        if self.file_kind == "lora" and "file" in values:
-            stack = (LoraUse(str(values["file"])), *stack)
-        if "strength" in values and stack:
-            stack = (LoraUse(stack[0].path, float(values["strength"])), *stack[1:])
-        return stack
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those on the axis ``file``."""
+        return next((axis.values for axis in self.axes if axis.key == "file"), ())
 
     def label(self, place: Place) -> str:
         """A cell in words: the labels of its values."""
@@ -160,8 +160,8 @@ def planned(
     """A grid that can be drawn, with its seed decided.
 
     Raises:
-        InputError: every problem of its axes: unknown, twice, without values, files of two kinds,
-            a strength without a network, too many cells.
+        InputError: every problem of its axes: unknown, twice, without values, files of two kinds or
+            without what they need, a strength without a network, too many cells.
     """
     problems = [problem for axis in axes for problem in _axis_problems(axis)]
     keys = [axis.key for axis in axes]
@@ -182,10 +182,13 @@ def planned(
             f"the grid has {cells} cells, more than {MAX_CELLS}", next="Take values away.", key="axes"
         )
     files = next((axis.values for axis in axes if axis.key == "file"), ())
-    kind = _file_kind(files)
+    kind = kind_of(files)
     # A file on the axis is not also to act from the stack in every cell.
     request = replace(request, loras=tuple(lora for lora in request.loras if lora.path not in files))
-    if "strength" in keys and kind != "lora" and not request.loras:
+    prompts = next((axis.values for axis in axes if axis.key == "prompt"), (request.prompt,))
+    if problems := lacks(kind, files, request, prompts):
+        raise InputError(problems)
+    if "strength" in keys and kind not in WITH_STRENGTH and not request.loras:
         raise InputError(
             "a strength needs a LoRA",
             next="Put LoRA files on an axis, or choose one in the form.",
@@ -210,25 +213,6 @@ def _axis_problems(axis: Axis) -> Iterable[Problem]:
             yield Problem(f"there is no file {value}", next="Choose a file that exists.", key="axes")
         if kind.low > float("-inf") and not kind.low <= value <= kind.high:
             yield Problem(f"{axis.key} must be from {kind.low:g} to {kind.high:g}, not {value}", key="axes")
-
-
-def _file_kind(files: Sequence[str]) -> FileKind:
-    from backend.system.identify import identify
-
-    if not files:
-        return ""
-    kinds: dict[FileKind, str] = {}
-    for file in files:
-        found = identify(file)
-        kinds.setdefault("base" if found.kind == "base" else "lora", file)
-    if len(kinds) > 1:
-        names = " and ".join(Path(file).name for file in kinds.values())
-        raise InputError(
-            f"base models and LoRA files stand on one axis: {names}",
-            next="Put files of one kind on it.",
-            key="axes",
-        )
-    return next(iter(kinds))
 
 
 # -- folders -------------------------------------------------------------------

@@ -12,7 +12,7 @@ from backend.generate import grid as grids
 from backend.generate.grid import Axis, Grid, create, listed, opened, planned
 from backend.generate.grid_sheet import sheet, write_sheet
 from backend.generate.grid_values import axis_of
-from backend.generate.request import LoraUse, Request
+from backend.generate.request import Guide, LoraUse, Request
 
 
 @pytest.fixture
@@ -85,6 +85,31 @@ def test_a_strength_alone_is_that_of_the_first_network():
 def test_axes_that_cannot_be_drawn_are_refused(axes, words):
     with pytest.raises(InputError, match=words):
         planned("m", Request(), axes)
+
+
+def test_words_on_an_axis_have_to_be_in_every_prompt(tmp_path, monkeypatch):
+    files = [str(tmp_path / name) for name in ("my cat-step00000100.pt", "my cat.pt")]
+    for file in files:
+        Path(file).write_bytes(b"x")
+    monkeypatch.setattr("backend.generate.grid.kind_of", lambda _files: "embedding")
+    prompts = Axis("prompt", ("(My Cat:1.2) asleep", "my cats"))
+    with pytest.raises(InputError, match="'my cat'") as caught:
+        planned("m", Request(), (Axis("file", tuple(files)), prompts))
+    assert [problem.where for problem in caught.value.problems] == ["my cats"]
+    found = planned("m", Request(), (Axis("file", tuple(files)), Axis("prompt", prompts.values[:1])))
+    assert found.cell((0, 0))[1].prompt == "(my cat-step00000100:1.2) asleep"
+    assert found.cell((1, 0))[1].prompt == "(my cat:1.2) asleep"
+
+
+def test_guides_on_an_axis_need_a_picture(tmp_path, monkeypatch):
+    file = tmp_path / "edges.safetensors"
+    file.write_bytes(b"x")
+    monkeypatch.setattr("backend.generate.grid.kind_of", lambda _files: "lllite")
+    with pytest.raises(InputError, match="guide picture"):
+        planned("m", Request(), (Axis("file", (str(file),)),))
+    request = Request(guides=(Guide("old", "lines.png", ratio=0.5), Guide("second", "b.png")))
+    found = planned("m", request, (Axis("file", (str(file),)), Axis("strength", (0.3,))))
+    assert found.cell((0, 0))[1].guides == (Guide(str(file), "lines.png", 0.3, 0.5), request.guides[1])
 
 
 def test_files_of_two_kinds_are_refused(loras, tmp_path):

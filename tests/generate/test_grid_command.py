@@ -50,7 +50,7 @@ def test_networks_and_prompts_of_several_words(line):
 def test_cells_that_fail_are_told_and_the_exit_code_says_so(line, monkeypatch, tmp_path):
     for name in ("one.safetensors", "two.safetensors"):
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr("backend.generate.grid._file_kind", lambda _files: "lora")
+    monkeypatch.setattr("backend.generate.grid.kind_of", lambda _files: "lora")
 
     def unreadable(path):
         raise InputError(f"{path.name} is damaged")

@@ -381,7 +381,7 @@ def test_a_stopped_grid_keeps_its_cells(client, files):
 
 
 def test_a_cell_that_fails_is_told_and_the_others_are_drawn(client, files, monkeypatch):
-    monkeypatch.setattr("backend.generate.grid._file_kind", lambda _files: "lora")
+    monkeypatch.setattr("backend.generate.grid.kind_of", lambda _files: "lora")
     paths = tuple(str(files / name) for name in ("lora.safetensors", "second.safetensors"))
     base = Request("a cat", width=64, height=64, steps=1, seed=1)
     line, folder = grid_line(files, planned(str(files / "base.safetensors"), base, (Axis("file", paths),)))

@@ -98,15 +98,54 @@ def test_which_epoch_is_best_takes_the_runs_own_files_in_order(context, grid, tm
 
 
 def test_only_files_that_can_be_compared_are_offered(context, grid, tmp_path):
-    word = tmp_path / "word.safetensors"
-    save_file({"emb_params": torch.ones(2, 768)}, word)
+    vae = tmp_path / "vae.safetensors"
+    save_file(
+        {"decoder.conv_in.weight": torch.ones(8, 4, 3, 3), "encoder.conv_in.weight": torch.ones(8, 3, 3, 3)},
+        vae,
+    )
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"x")
-    for file in (word, damaged):
+    for file in (vae, damaged):
         run = run_of(context, file.stem, file)
         with pytest.raises(InputError, match="no networks"):
             grid.plan_run({"run": run.id})
     assert grid.list_grids({})["runs"] == []
+
+
+def test_words_of_a_run_are_each_read_from_their_own_file(context, grid, tmp_path):
+    files = [tmp_path / f"mycat{time}.safetensors" for time in ("-000001", "-000002", "")]
+    for file in files:
+        save_file({"emb_params": torch.ones(2, 768)}, file)
+    run = run_of(context, "word", *files)
+    plan = grid.plan_run({"run": run.id, "prompt": "a house"})
+    assert [axis["key"] for axis in plan["axes"]] == ["file", "seed"]
+    assert plan["values"]["prompt"] == "mycat, a house" and not plan["values"]["embeddings"]
+    id = grid.start_grid({"values": values(context, **plan["values"]), "axes": plan["axes"]})["id"]
+    drawn = grid.folder({"grid": id}).grid
+    cells = [drawn.cell((column, 0))[1] for column in range(3)]
+    assert [cell.prompt for cell in cells] == [f"{file.stem}, a house" for file in files]
+    assert {cell.embeddings for cell in cells} == {str(run.path / "checkpoints")}
+
+
+def test_guides_of_a_run_take_turns_over_a_picture_that_it_was_taught(context, grid, tmp_path):
+    weights = {"lllite_unet_a.conditioning1.0.weight": torch.ones(4, 3, 4, 4)}
+    weights |= {
+        "lllite_unet_a.down.0.weight": torch.ones(4, 8),
+        "lllite_unet_a.up.0.weight": torch.ones(8, 8),
+    }
+    files = [tmp_path / name for name in ("edges-000001.safetensors", "edges.safetensors")]
+    for file in files:
+        save_file(weights, file)
+    (tmp_path / "lines").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "lines" / "one.png")
+    run = run_of(context, "edges", *files)
+    run.config.write_text(run.config.read_text() + f"\nconditioning_data_dir = '{tmp_path / 'lines'}'\n")
+    plan = grid.plan_run({"run": run.id})
+    assert [axis["key"] for axis in plan["axes"]] == ["file", "strength", "seed"]
+    id = grid.start_grid({"values": values(context, **plan["values"]), "axes": plan["axes"]})["id"]
+    cell = grid.folder({"grid": id}).grid.cell((0, 1, 0))[1]
+    (guide,) = cell.guides
+    assert (Path(guide.path).name, guide.strength) == (files[0].name, 0.8) and Path(guide.image).is_file()
 
 
 def test_whole_models_of_a_run_have_no_strength(context, grid, tiny_sd15):

@@ -13,6 +13,7 @@ from backend.errors import InputError, Problem
 from backend.generate import grid as grids
 from backend.generate import grid_votes as voting
 from backend.generate.grid import AXES, Axis, Grid, GridFolder, planned
+from backend.generate.grid_files import WITH_STRENGTH
 from backend.generate.grid_values import axis_of
 from backend.generate.protocol import ENCODERS, request_of
 from backend.jobs.runs import Run, find_run, list_runs
@@ -22,7 +23,7 @@ from ui.studio import Job, Order
 from ui.tabs.generate.drawing import Desk
 from ui.tabs.generate.files import trained_files
 from ui.tabs.generate.inputs import file_url
-from ui.tabs.generate.using import for_comparing
+from ui.tabs.generate.using import UseCalls
 from ui.thumbnails import thumbnail
 
 _RUNS = 20
@@ -57,10 +58,12 @@ class GridCalls:
         """The axes of "which epoch is best": a run's checkpoints, strengths, two seeds; and the form with
         the model, the size and the words of the run."""
         run = find_run(self.desk.context.runs, str(data.get("run") or ""))
-        axes = _axes_of(_checkpoints(run)) if run else []
+        files = _checkpoints(run) if run else []
+        axes = _axes_of(files)
         if run is None or not axes:
             raise InputError(t("gen.no_checkpoints"))
-        return {"axes": axes, "name": run.name, "values": for_comparing(run, str(data.get("prompt") or ""))}
+        values = UseCalls(self.desk.context).compare(run, files[-1], str(data.get("prompt") or ""))
+        return {"axes": axes, "name": run.name, "values": values}
 
     def count_cells(self, data: dict[str, Any]) -> dict[str, Any]:
         """How many pictures the axes make."""
@@ -207,7 +210,7 @@ class VoteCalls:
 
 
 def _checkpoints(run: Run) -> list[Path]:
-    """A run's network files in the order in which they were made, the result last."""
+    """A run's files in the order in which they were made, the result last."""
     found = trained_files(run, _CHECKPOINTS)
 
     def order(path: Path) -> tuple[int, float]:
@@ -223,9 +226,9 @@ def _axes_of(files: list[Path]) -> list[dict[str, str]]:
         kind = identify(files[0]).kind if files else ""
     except InputError:  # damaged; who draws with it is told
         return []
-    if kind not in ("lora", "base"):
+    if kind not in ("lora", "base", "embedding", "lllite"):
         return []
-    strengths = [{"key": "strength", "text": _STRENGTHS}] if kind == "lora" else []
+    strengths = [{"key": "strength", "text": _STRENGTHS}] if kind in WITH_STRENGTH else []
     return [
         {"key": "file", "text": "\n".join(map(str, files))},
         *strengths,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import InputError
+from backend.generate.grid_files import taught_word
 from backend.generate.protocol import ENCODERS
 from backend.jobs.follow import Follower
 from backend.jobs.runs import Run, find_run
@@ -42,15 +43,34 @@ class UseCalls:
     def _values(self, run: Run, file: Path, before: dict[str, Any]) -> dict[str, Any]:
         """What the form has to hold, for a file of whatever kind."""
         kind, settings = identify(file).kind, read_toml(run.config)
-        values = _around(settings) | _acting(kind, file)
+        values = _around(settings) | self._acting(kind, file, settings)
         if kind == "base":
             values["model"] = str(file)
-        elif kind == "lllite":
-            values["guides"] = [{**values["guides"][0], "image": self._guide(settings)}]
         if kind != "lora":
             values["compare"] = False
         words = file.stem if kind == "embedding" else _words(run)
         return values | {"prompt": _prompt(str(before["prompt"]), words, settings)}
+
+    def compare(self, run: Run, file: Path, before: str) -> dict[str, Any]:
+        """The form for a look at everything that a run made: its model, size and words, and no networks
+        of before. ``file`` is one of them, ``before`` the prompt that stands in the form.
+
+        Raises InputError: the run's settings cannot be read.
+        """
+        kind, settings = identify(file).kind, read_toml(run.config)
+        words = taught_word(file) if kind == "embedding" else _words(run)
+        values = _around(settings) | self._acting(kind if kind == "lllite" else "", file, settings)
+        return values | {"compare": False, "prompt": _prompt(before, words, settings)}
+
+    def _acting(self, kind: str, file: Path, settings: Settings) -> dict[str, Any]:
+        """The file in its place, and nothing else that acts on the model."""
+        row = {"path": str(file), "strength": 1}
+        guide = {**row, "ratio": 1, "image": self._guide(settings)} if kind == "lllite" else None
+        return {
+            "loras": [row] if kind == "lora" else [],
+            "guides": [guide] if guide else [],
+            "embeddings": str(file.parent) if kind == "embedding" else "",
+        }
 
     def _guide(self, settings: Settings) -> str:
         """A guide picture that it has learnt from, to begin with; '' when there is none to be read."""
@@ -62,19 +82,6 @@ class UseCalls:
             return Inputs(self.context).take_file(found[0]) if found else ""
         except InputError:
             return ""
-
-
-def for_comparing(run: Run, before: str) -> dict[str, Any]:
-    """The form for a look at everything that a run made: its model, size and words, and no networks of
-    before. ``before`` is the prompt that stands there. Raises InputError: its settings cannot be read."""
-    settings = read_toml(run.config)
-    return _around(settings) | {
-        "loras": [],
-        "guides": [],
-        "embeddings": "",
-        "compare": False,
-        "prompt": _prompt(before, _words(run), settings),
-    }
 
 
 def _around(settings: Settings) -> dict[str, Any]:
@@ -89,16 +96,6 @@ def _around(settings: Settings) -> dict[str, Any]:
     if settings.dataset.resolution:
         values["width"], values["height"] = settings.dataset.resolution
     return values
-
-
-def _acting(kind: str, file: Path) -> dict[str, Any]:
-    """The file in its place, and nothing else that acts on the model."""
-    row = {"path": str(file), "strength": 1}
-    return {
-        "loras": [row] if kind == "lora" else [],
-        "guides": [{**row, "ratio": 1}] if kind == "lllite" else [],
-        "embeddings": str(file.parent) if kind == "embedding" else "",
-    }
 
 
 def _words(run: Run) -> str:
