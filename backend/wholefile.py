@@ -45,7 +45,7 @@ def replacing(path: Path) -> Generator[NewFile, None, None]:
             yield new
             new.settle()
         _rename(partial, path)
-        _settle_folder(path.parent)
+        settle_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -69,7 +69,7 @@ def _rename(source: Path, target: Path) -> None:
             time.sleep(0.05)
 
 
-def _settle_folder(folder: Path) -> None:
+def settle_folder(folder: Path) -> None:
     """Make the new name survive a power cut. Windows has no such call and needs none."""
     if sys.platform == "win32":
         return

@@ -146,7 +146,7 @@ class LatentCache:
 
     def noise(self, picture: Picture, flip: bool) -> Tensor:
         """The draw that picks the sample of the VAE's posterior, (C, h, w)."""
-        return posterior_noise(picture, flip, self.shape(picture), self.facts)
+        return posterior_noise(self.facts.content(picture.path), flip, self.shape(picture))
 
 
 class TextCache:
@@ -205,12 +205,9 @@ class TextCache:
         }
 
 
-def posterior_noise(
-    picture: Picture, flip: bool, shape: Sequence[int], facts: FileFacts | None = None
-) -> Tensor:
-    """Standard normal draw that belongs to a picture's content, float32 of ``shape``.
+def posterior_noise(content: str, flip: bool, shape: Sequence[int]) -> Tensor:
+    """Standard normal draw that belongs to a picture's content (the hash of its bytes), float32 of ``shape``.
 
     The same whether latents are cached or computed at each step, so that both train alike.
     """
-    content = (facts or default_facts()).content(picture.path)
     return torch.randn(tuple(shape), generator=keyed.generator(0, "vae", content, int(flip)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.data.headers import EXTENSIONS, UNSUPPORTED
+from backend.data.index import is_folder
 from backend.data.report import Report, count, listing
 from backend.data.specs import DatasetSpec, Defaults, Levels, make_dataset, make_subset
 from backend.data.types import Subset
@@ -31,7 +32,7 @@ def look(folder: Path) -> Contents:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 contents.folders.append(entry.name)
             elif (ending := os.path.splitext(entry.name)[1].lower()) in EXTENSIONS:  # noqa: PTH122
                 contents.pictures.append(entry.name)

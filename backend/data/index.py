@@ -114,3 +114,11 @@ def stamp_of(path: Path | os.DirEntry[str]) -> Stamp | None:
     except OSError:
         return None
     return facts.st_size, facts.st_mtime_ns
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """False as well for a link that leads in a circle, which is a file that cannot be opened."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

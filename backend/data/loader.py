@@ -29,6 +29,10 @@ Job = TypeVar("Job")
 Made = TypeVar("Made")
 
 
+class PictureFault(RunFault):
+    """A picture's file cannot be read now; once it is put back, trying again works."""
+
+
 @dataclass(frozen=True)
 class BatchSizes:
     """Size conditioning, each (B, 2) int64: (height, width) or (top, left), pixels.
@@ -129,6 +133,7 @@ class Loader:
         self.latents, self.texts = encoded.latents, encoded.texts
         self.caption_variants, self.accumulation = max(1, encoded.caption_variants), max(1, accumulation)
         self.facts = facts or (self.latents.facts if self.latents else default_facts())
+        self._contents: dict[Path, str] = {}
         self._multipliers = {p.id: d.network_multiplier for d in plan.datasets for p in d.pictures}
 
     def epoch(self, epoch: int, start_batch: int = 0, step: int = 0) -> Iterator[Batch]:
@@ -136,7 +141,8 @@ class Loader:
 
         ``step`` is the number of optimizer steps done when the first of them is used.
 
-        Raises :class:`~backend.errors.RunFault` naming the picture when one cannot be loaded.
+        Raises :class:`~backend.errors.RunFault` naming the picture when one cannot be loaded, a
+        :class:`PictureFault` where it is for its file.
         """
         order = self.own_order(epoch)
         jobs = (
@@ -186,7 +192,14 @@ class Loader:
         width, height = batch.pictures[0].geometry.bucket
         shape = (channels, height // scale, width // scale)
         pairs = zip(batch.pictures, batch.flips, strict=True)
-        return torch.stack([posterior_noise(picture, flip, shape, self.facts) for picture, flip in pairs])
+        return torch.stack([posterior_noise(self._content(picture), flip, shape) for picture, flip in pairs])
+
+    def _content(self, picture: Picture) -> str:
+        """The hash of a picture's bytes, asked for once: what becomes of the file later does not matter."""
+        if picture.path not in self._contents:
+            with _naming(picture.path):
+                self._contents[picture.path] = self.facts.content(picture.path)
+        return self._contents[picture.path]
 
     def _batch(self, job: _Job) -> Batch:
         flips = tuple(self._flip(visit) for visit in job.visits)
@@ -195,6 +208,9 @@ class Loader:
         loaded = [_load(look, self.latents) for look in looks]
         pictures = tuple(visit.picture for visit in job.visits)
         cached = self.latents is not None
+        if not cached:
+            for picture in pictures:
+                self._content(picture)
         values = torch.stack([item.values for item in loaded])
         return Batch(
             keys=tuple(visit.key for visit in job.visits),
@@ -324,6 +340,7 @@ def _decoded(look: Look) -> tuple[Tensor, images.Array | None]:
     picture, geometry = look.picture, look.geometry
     with _naming(picture.path):
         pixels, alpha = images.decode_with_alpha(picture.path.read_bytes())
+        _require_size(pixels, picture)
         fitted = images.fit(pixels, geometry, picture.subset.resize_interpolation)
         fitted = augment.colours_at(fitted, picture, look.seed, look.visit)
         values = _as_pixels(images.mirror(fitted) if look.flip else fitted)
@@ -355,19 +372,27 @@ def _guides(guides: Sequence[Tensor | None]) -> Tensor | None:
 
 @contextmanager
 def _naming(path: Path) -> Generator[None, None, None]:
-    """Whatever goes wrong inside becomes a RunFault that names the file."""
+    """Whatever goes wrong inside becomes a RunFault that names the file, a PictureFault if it is for that."""
     try:
         yield
     except AtelierError:
         raise
     except images.DecodeError as error:
-        raise RunFault(_unreadable(path, str(error))) from None
+        raise PictureFault(_unreadable(path, str(error))) from None
     except FileNotFoundError:
-        raise RunFault(_unreadable(path, "is no longer there")) from None
+        raise PictureFault(_unreadable(path, "is no longer there")) from None
     except OSError as error:
-        raise RunFault(_unreadable(path, f"cannot be read ({error.strerror})")) from None
+        raise PictureFault(_unreadable(path, f"cannot be read ({error.strerror})")) from None
     except Exception as error:
         raise RunFault(_unreadable(path, f"could not be loaded ({error!r})")) from error
+
+
+def _require_size(pixels: images.Array, picture: Picture) -> None:
+    """Refuse a picture that was exchanged for one of another size, which would be drawn out of shape."""
+    (height, width), (wide, high) = pixels.shape[:2], picture.geometry.original
+    if (width, height) != (wide, high):
+        what = f"is {width}x{height} px now; it was {wide}x{high} when the run began"
+        raise PictureFault(_unreadable(picture.path, what))
 
 
 def _unreadable(path: Path, what: str) -> Problem:

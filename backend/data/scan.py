@@ -15,7 +15,7 @@ from pathlib import Path
 from backend.data import caption_files, headers
 from backend.data.facts import FileFacts
 from backend.data.headers import ENDINGS, EXTENSIONS, UNSUPPORTED, Header, HeaderError
-from backend.data.index import FolderIndex, Stamp, stamp_of
+from backend.data.index import FolderIndex, Stamp, is_folder, stamp_of
 
 MAX_PIXELS = 200_000_000
 
@@ -79,11 +79,11 @@ def scan_folder(
             if entry.name.startswith("."):
                 continue
             ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (called for every file)
-            if ending in EXTENSIONS and not entry.is_dir():
+            if ending in EXTENSIONS and not is_folder(entry):
                 images.append((entry.name, stamp_of(entry) if index else None))
-            elif ending in UNSUPPORTED and not entry.is_dir():
+            elif ending in UNSUPPORTED and not is_folder(entry):
                 scan.unsupported.append(entry.name)
-            elif "." not in entry.name and entry.is_dir():
+            elif "." not in entry.name and is_folder(entry):
                 scan.folders.append(entry.name)
             else:
                 names.add(entry.name)

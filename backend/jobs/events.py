@@ -7,6 +7,7 @@ half of one that ends in a newline.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -37,25 +38,42 @@ class Sink(Protocol):
     def emit(self, type: EventType, /, **fields: Any) -> None: ...
 
 
+_KEPT = 1 << 20
+"""Bytes of records that wait for room on a full disk; what comes after them is dropped."""
+
+
 class EventLog:
-    """Appends events to a file. Safe to use from several threads of one process."""
+    """Appends events to a file. Safe to use from several threads of one process.
+
+    A disk that takes nothing ends no job: records wait for room and are written in order once it is there.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._waiting = bytearray()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
 
     def emit(self, type: EventType, /, **fields: Any) -> None:
         """Write one record. ``fields`` must be JSON; non-finite numbers become null."""
         record = {"t": round(time.time(), 3), "type": type, **fields}
-        line = json.dumps(_finite(record), ensure_ascii=False) + "\n"
+        line = (json.dumps(_finite(record), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
+            if not self._waiting or len(self._waiting) + len(line) <= _KEPT:
+                self._waiting += line
+            self._write()
 
     def close(self) -> None:
-        self._file.close()
+        with self._lock:
+            self._write()
+            self._file.close()
+
+    def _write(self) -> None:
+        """As much as the disk takes; the rest of a line that was cut off comes next time."""
+        with contextlib.suppress(OSError):
+            while self._waiting:
+                del self._waiting[: self._file.write(self._waiting) or 0]
 
 
 class NoEvents:

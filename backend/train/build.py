@@ -51,6 +51,7 @@ from backend.train.saver import Saver
 from backend.train.schedule_class import ClassSchedule
 from backend.train.schedules import Schedule, schedule_of
 from backend.train.session import Session
+from backend.train.sources import Sources
 from backend.train.step import StepModule
 from backend.train.team import ALONE, Team, control_of
 from backend.train.texts import cut_captions
@@ -131,6 +132,7 @@ def build_session(
         cached_text=caches.encoders,
         team=team,
         parts=parts,
+        sources=Sources(prepared.plan, cached=caches.latents is not None),
         validator=Validator.of(settings, prepared.plan.validation, caches),
         ema=ema,
         preservation=preservation,

@@ -23,8 +23,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from backend.errors import InputError, Problem, StorageFault
+from backend.system.headers import readable_size
 from backend.train.manifest import STATE_FILE
-from backend.weights.safefile import write_safetensors, write_text_atomic
+from backend.weights.safefile import disk_is_full, pickle_into, write_safetensors, write_text_atomic
+from backend.wholefile import settle_folder
 
 VERSION = 1
 _WEIGHTS, _OPTIMIZER, _MANIFEST = "weights.safetensors", "optimizer.pt", STATE_FILE
@@ -77,14 +79,32 @@ def save_state(folder: Path, state: State) -> None:
         write_text_atomic(partial / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
         replace_folder(partial, folder)
     except OSError as error:
-        raise StorageFault(
-            "the restore point could not be written",
-            where=str(folder),
-            why=str(error),
-            next="free some space or choose another folder; the earlier restore point is untouched",
-        ) from error
+        raise _not_written(folder, state, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _not_written(folder: Path, state: State, error: OSError) -> StorageFault:
+    advice = "free some space or choose another folder; the earlier restore point is untouched"
+    if not disk_is_full(error):
+        return StorageFault(
+            "the restore point could not be written", where=str(folder), why=str(error), next=advice
+        )
+    needed, free = _size([state.weights, state.optimizer]), shutil.disk_usage(folder.parent).free
+    return StorageFault(
+        f"the disk is full: the restore point needs {readable_size(needed)}, {readable_size(free)} are free",
+        where=str(folder),
+        next=advice,
+    )
+
+
+def _size(tree: Any) -> int:
+    """Bytes of the tensors in nested lists and mappings."""
+    if isinstance(tree, Tensor):
+        return tree.numel() * tree.element_size()
+    if isinstance(tree, Mapping):
+        return sum(map(_size, cast("Mapping[Any, Any]", tree).values()))
+    return sum(map(_size, cast("list[Any]", tree))) if isinstance(tree, list) else 0
 
 
 def load_state(folder: Path) -> State:
@@ -133,7 +153,7 @@ def newest_state(folders: Iterable[Path]) -> tuple[Path | None, list[Problem]]:
     found: list[tuple[int, float, Path]] = []
     problems: list[Problem] = []
     for folder in folders:
-        if not (folder / _MANIFEST).is_file():
+        if not _has_content(folder / _MANIFEST):
             continue
         try:
             position = load_state(folder).position
@@ -142,6 +162,14 @@ def newest_state(folders: Iterable[Path]) -> tuple[Path | None, list[Problem]]:
             continue
         found.append((position.step, (folder / _MANIFEST).stat().st_mtime, folder))
     return (max(found)[2] if found else None), problems
+
+
+def _has_content(path: Path) -> bool:
+    """A power cut may leave a file with its name and nothing in it, which is as good as none."""
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -203,7 +231,7 @@ def _is_whole(manifest: Mapping[str, Any]) -> bool:
 
 def _write_optimizer(path: Path, state: Mapping[str, Any]) -> None:
     with path.open("wb") as file:
-        torch.save(dict(state), file)
+        pickle_into(file, dict(state))
         file.flush()
         os.fsync(file.fileno())
 
@@ -215,6 +243,7 @@ def replace_folder(new: Path, final: Path) -> None:
     if final.exists():
         final.rename(old)
     new.rename(final)
+    settle_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -49,7 +50,8 @@ class Console:
     def close(self) -> None:
         """Close the file for the terminal's lines."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None
 
     def emit(self, type: EventType, /, **fields: Any) -> None:
@@ -111,9 +113,16 @@ def _open(path: Path) -> TextIO:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is not None:
+    """A line for a person to read: a disk that does not take it ends no run."""
+    if stream is None:
+        return
+    try:
         stream.write(f"{text}\n")
         stream.flush()
+    except BrokenPipeError:
+        raise  # nobody reads any more, which is known to whoever started this
+    except OSError:
+        return
 
 
 def _step(fields: dict[str, Any]) -> str:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from backend import keyed
-from backend.data.loader import Batch
+from backend.data.loader import Batch, PictureFault
 from backend.train.checkpoints import Position
 from backend.train.memory import rescued
 from backend.train.meter import Losses, StepRecord
+from backend.train.room import worth_another_try
 from backend.train.session import Session
 from backend.train.sharding import norm_of
 
@@ -43,6 +44,8 @@ def train(session: Session, position: Position) -> tuple[Ending, Position]:
     session.events.emit("phase", name="training", title="Training")
     while position.step < session.length.steps:
         for group in groups(session, position):
+            if group is None:
+                return Ending.STOPPED, position
             position = one_step(session, group, position)
             if obey(session, position) is Ending.STOPPED:
                 return Ending.STOPPED, position
@@ -52,14 +55,28 @@ def train(session: Session, position: Position) -> tuple[Ending, Position]:
         session.team.wait()
     validate(session, position, at_end=True)
     session.meter.flush()
+    session.sources.look(session.events, at_end=True)
     return Ending.FINISHED, position
 
 
-def groups(session: Session, position: Position) -> Iterator[list[Batch]]:
-    """The rest of the epoch's batches, in groups that make one optimizer step each."""
-    batches = iter(session.loader.epoch(position.epoch, start_batch=position.batch, step=position.step))
-    while group := list(islice(batches, session.length.accumulation)):
-        yield group
+def groups(session: Session, position: Position) -> Iterator[list[Batch] | None]:
+    """The rest of the epoch's batches, in groups that make one optimizer step each.
+
+    A picture that cannot be read any more pauses the run until it is back; None: the user stopped then.
+    """
+    while True:
+        batches = iter(session.loader.epoch(position.epoch, start_batch=position.batch, step=position.step))
+        try:
+            while group := list(islice(batches, session.length.accumulation)):
+                yield group
+                position = replace(position, step=position.step + 1, batch=position.batch + len(group))
+            return
+        except PictureFault as fault:
+            if session.team.size > 1:
+                raise  # the others cannot be made to wait
+            if not worth_another_try(session, fault, "put the picture back and press Resume"):
+                yield None
+                return
 
 
 def one_step(session: Session, group: list[Batch], position: Position) -> Position:
@@ -138,6 +155,7 @@ def end_epoch(session: Session, position: Position) -> Position:
     done = position.batch >= session.length.batches_per_epoch
     if not done:
         return position
+    session.sources.look(session.events)
     session.meter.gather(session.team)
     with session.meter.pause():
         session.saver.after_epoch(session, position)

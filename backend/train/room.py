@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.errors import EnvironmentFault, InputError, StorageFault
+from backend.errors import AtelierError, EnvironmentFault, InputError, StorageFault
 from backend.settings import Settings
 from backend.settings.length import Length
 from backend.system.headers import readable_size
@@ -137,14 +137,19 @@ def patiently(session: Session, write: Callable[[], None]) -> None:
         try:
             return write()
         except (StorageFault, EnvironmentFault) as fault:
-            session.events.emit("warning", text=fault.text(), problem=fault.problems[0].as_dict())
-            session.events.emit(
-                "note", text="paused: free some space and press Resume; it goes on by itself then"
-            )
-            session.events.emit("state", state="paused")
-            if session.wait(RETRY_SECONDS) == "stop":
+            if not worth_another_try(session, fault, "free some space and press Resume"):
                 raise
-            session.events.emit("state", state="running")
+
+
+def worth_another_try(session: Session, fault: AtelierError, advice: str) -> bool:
+    """Pause for what another try may cure, until told to resume or for a while; False when told to stop."""
+    session.events.emit("warning", text=fault.text(), problem=fault.problems[0].as_dict())
+    session.events.emit("note", text=f"paused: {advice}; it goes on by itself then")
+    session.events.emit("state", state="paused")
+    if session.wait(RETRY_SECONDS) == "stop":
+        return False
+    session.events.emit("state", state="running")
+    return True
 
 
 def existing(path: Path) -> Path:

@@ -33,6 +33,7 @@ from backend.train.saver import Saver
 from backend.train.schedule_class import ClassSchedule
 from backend.train.schedules import Schedule
 from backend.train.sharding import ENTIRE, Parts
+from backend.train.sources import Sources
 from backend.train.step import ClassText, StepInputs, StepModule
 from backend.train.team import ALONE, SharedControl, Team
 from backend.train.texts import tokenize
@@ -79,6 +80,8 @@ class Session:
     """The processes of this training."""
     parts: Parts = ENTIRE
     """Whether what is trained lies whole in each of them."""
+    sources: Sources = field(default_factory=Sources)
+    """The pictures' files as they were when the run began."""
     validator: Validator | None = None
     """None without pictures held out."""
     ema: Ema | None = None

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from backend.errors import EnvironmentFault, Problem, RunFault, StorageFault
 from backend.system.headers import readable_size
@@ -66,15 +66,48 @@ def write_torch(path: Path, tensors: Mapping[str, Tensor], counts: Mapping[str, 
         counts: ``epoch`` and ``global_step``: they stand beside the tensors then, which are under
             ``state_dict``, as in checkpoints of trainers.
     """
-    import torch
-
     check_finite(tensors)
     with writing(path, sum(map(_bytes, tensors.values()))) as new:
         content = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-        torch.save(content if counts is None else {"state_dict": content, **counts}, new.file)
+        pickle_into(new.file, content if counts is None else {"state_dict": content, **counts})
         new.settle()
         if _torch_shapes(new.path) != {name: tensor.shape for name, tensor in tensors.items()}:
             raise RunFault(_not_arrived(path))
+
+
+def pickle_into(file: IO[bytes], content: Any) -> None:
+    """``torch.save``, but for a write that fails: torch has an error of its own for it, which tells no cause.
+
+    Raises:
+        OSError: as the file system reports it.
+    """
+    import torch
+
+    watched = _Watched(file)
+    try:
+        torch.save(content, watched)  # type: ignore[arg-type]
+    except RuntimeError:
+        if watched.fault is not None:
+            raise watched.fault from None
+        raise
+
+
+class _Watched:
+    """A file that remembers why a write failed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.fault = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -223,10 +256,15 @@ def _check_space(path: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether a write failed for want of room."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
 def _fault(path: Path, size: int, error: OSError) -> RunFault | EnvironmentFault:
     """A failed write in words."""
     where = str(path)
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+    if disk_is_full(error):
         free = shutil.disk_usage(path.parent).free
         return StorageFault(
             f"the disk is full: {path.name} needs {readable_size(size)}, {readable_size(free)} are free",

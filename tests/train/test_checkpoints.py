@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from backend.errors import InputError
+from backend.errors import InputError, StorageFault
 from backend.train import checkpoints
 from backend.train.checkpoints import Position, State, load_state, newest_state, save_state
 
@@ -59,6 +61,36 @@ def test_a_flipped_byte_is_found_and_the_one_before_is_used(tmp_path: Path, name
     assert len(damaged) == 1 and name in damaged[0].what
 
 
+def test_a_restore_point_without_content_is_none(tmp_path: Path) -> None:
+    """As a power cut may leave it: names are there, and nothing in the files."""
+    save_state(tmp_path / "old", state(4))
+    save_state(tmp_path / "new", state(8))
+    (tmp_path / "new" / "state.json").write_bytes(b"")
+    assert newest_state(tmp_path.iterdir()) == (tmp_path / "old", [])
+
+
+def test_one_that_was_being_replaced_still_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power goes between the two renames: nothing lies under the name itself."""
+    save_state(tmp_path / "recovery", state(4))
+
+    def power_cut(self: Path, target: Path) -> Path:
+        if self.name.endswith(f"partial-{os.getpid()}"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    rename = Path.rename
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", power_cut)
+        patch.setattr(checkpoints.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            save_state(tmp_path / "recovery", state(8))
+    assert not (tmp_path / "recovery").exists()
+    newest, damaged = newest_state(tmp_path.iterdir())
+    assert newest is not None and not damaged and load_state(newest).position.step == 8
+    save_state(tmp_path / "recovery", state(12))
+    assert load_state(tmp_path / "recovery").position.step == 12
+
+
 def test_a_write_that_breaks_off_leaves_the_older_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +100,7 @@ def test_a_write_that_breaks_off_leaves_the_older_state(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoints, "_write_optimizer", full)
-    with pytest.raises(Exception, match="No space left"):
+    with pytest.raises(Exception, match="the disk is full"):
         save_state(tmp_path / "s", state(9))
     assert load_state(tmp_path / "s").position.step == 4
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
@@ -112,5 +144,23 @@ def test_a_state_file_that_holds_something_else_is_told_and_the_one_before_is_us
         load_state(tmp_path / "new")
     assert caught.value.problems[0].next
     found, problems = newest_state([tmp_path / "old", tmp_path / "new"])
-    assert found == tmp_path / "old" and len(problems) == 1
+    assert found == tmp_path / "old" and len(problems) == bool(content), "an empty one counts as none"
     assert (tmp_path / "new" / "state.json").read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_said_with_what_is_needed_and_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_state(tmp_path / "s", state(4))
+    written = checkpoints._write_optimizer
+    monkeypatch.setattr(
+        checkpoints, "_write_optimizer", lambda _, content: written(Path("/dev/full"), content)
+    )
+    with pytest.raises(StorageFault) as caught:
+        save_state(tmp_path / "s", state(9))
+    (problem,) = caught.value.problems
+    assert re.search(r"the disk is full: the restore point needs \d+ B, .* are free", problem.what)
+    assert problem.where == str(tmp_path / "s") and "the earlier restore point is untouched" in problem.next
+    assert load_state(tmp_path / "s").position.step == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]

@@ -93,3 +93,21 @@ def test_a_file_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None
     (tmp_path / "log").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
         shown(io.StringIO(), console_log_file=str(tmp_path / "log"))
+
+
+def test_lines_that_find_no_room_end_no_run() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    assert "one thing" in shown(io.StringIO(), Full())
+    shown(Full())
+
+
+def test_a_terminal_that_went_away_is_known_to_the_caller() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        shown(Gone())

@@ -235,3 +235,16 @@ def test_a_stop_leaves_weights_and_both_restore_points(tmp_path: Path) -> None:
     run_through(session, tmp_path, range(1, 4)).stopped(session, Position(3, 1, 3))
     assert names(tmp_path / "out") == ["cat-step00000003-state", "cat-step00000003.safetensors"]
     assert load_state(tmp_path / "run" / "state" / "recovery").position == Position(3, 1, 3)
+
+
+def test_the_list_of_files_waits_for_room_as_the_files_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = failing(1, StorageFault("the disk is full: manifest.json needs 175 B"))
+    write = Manifest._write
+    monkeypatch.setattr(Manifest, "_write", lambda self, entries: (full(), write(self, entries))[0])
+    session = session_with(save_every_n_steps=2)
+    session.answers = ["resume"]
+    saver = run_through(session, tmp_path, range(1, 4))
+    assert session.states() == ["paused", "running"]
+    assert [path.name for path in saver.results()] == ["cat-step00000002.safetensors"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from backend.data import caption_files
 from backend.data.edit.types import MISSING, Caption
 from backend.data.headers import EXTENSIONS, HeaderError, read_header
+from backend.data.index import is_folder
 from backend.errors import InputError
 
 _CODECS = {
@@ -195,7 +196,7 @@ def _list(folder: Path) -> tuple[list[str], dict[str, Stamp]]:
                 if entry.name.startswith(".") or not ending:
                     continue
                 if ending in EXTENSIONS:
-                    if not _is_folder(entry):
+                    if not is_folder(entry):
                         pictures.append(entry.name)
                 elif stamp := _stamp(entry):
                     others[entry.name] = stamp
@@ -208,7 +209,7 @@ def _folders_inside(folder: Path) -> list[Path]:
     """Folders directly inside that may hold pictures; those set aside begin with a dot or underscore."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.name[0] not in "._" and _is_folder(entry)]
+            names = [entry.name for entry in entries if entry.name[0] not in "._" and is_folder(entry)]
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({(error.strerror or '').lower()})") from error
     return [folder / name for name in sorted(names)]
@@ -228,13 +229,6 @@ def _find(picture: Path, stem: str, extension: str, names: dict[str, Stamp]) -> 
         return caption_files.find(stem, extension, read_header(picture).size, names)
     except (HeaderError, OSError):
         return None
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle
-        return False
 
 
 def _stamp(path: Path | os.DirEntry[str]) -> Stamp | None:
