@@ -33,12 +33,6 @@ try {
 """Runs before Gradio reads the address: a theme that was chosen here wins over the system's."""
 
 
-def _system(context: Context) -> None:
-    """The page of the machine, which also carries the endpoints: it is drawn last and seldom opened."""
-    settings.build(context)
-    offers.build(context, context.safe_tools)
-
-
 _ROUTES: Mapping[str, Callable[[Context], object]] = {
     "start": start.build,
     "dataset": dataset.build,
@@ -47,9 +41,9 @@ _ROUTES: Mapping[str, Callable[[Context], object]] = {
     "generate": generate.build,
     "models": merge.build,
     "runs": runs.build,
-    "system": _system,
+    "system": settings.build,
 }
-"""Each page beside the first one, by its address, and what draws it."""
+"""Each page beside the first one, by its address, and what draws it. The last one carries the endpoints."""
 
 
 def _header(active: str) -> gr.HTML:
@@ -89,8 +83,9 @@ class Pages(gr.Blocks):
     def also_in(self, name: str, drawn: gr.Blocks) -> None:
         """Show these pages to readers of a language as ``drawn``, which is the same but for its texts."""
         theirs = cast("dict[str, Any]", drawn.config)
-        pairs = zip(self._own["components"], theirs["components"], strict=True)
-        components = [_in_other_words(ours, other) for ours, other in pairs]
+        ours, others = self._own["components"], theirs["components"]
+        assert all(one["type"] == "api" for one in ours[len(others) :]), "only endpoints have no texts"
+        components = [*map(_in_other_words, ours, others), *ours[len(others) :]]
         self._others[name] = {"components": components, "pages": theirs["pages"], "title": theirs["title"]}
 
 
@@ -104,7 +99,7 @@ def build(context: Context) -> Pages:
     """All pages, in all languages. Nothing runs yet: see :func:`launch_options`."""
     with _no_servers():
         with speaking(DEFAULT):
-            pages = _draw(context)
+            pages = _draw(context, endpoints=True)
         for name in NAMES:
             if name != DEFAULT:
                 with speaking(name):
@@ -127,7 +122,7 @@ def _no_servers() -> Generator[None]:
         App.create_app = staticmethod(made)
 
 
-def _draw(context: Context) -> Pages:
+def _draw(context: Context, endpoints: bool = False) -> Pages:
     """All pages in the language spoken."""
     with Pages(title=t("app.name"), analytics_enabled=False, fill_width=True) as page:
         _header("train")
@@ -136,6 +131,8 @@ def _draw(context: Context) -> Pages:
         with page.route(t(f"app.{name}"), f"/{name}"):
             _header(name)
             draw(context)
+            if endpoints and name == "system":  # drawn last and seldom opened
+                offers.build(context, context.safe_tools)
     return page
 
 

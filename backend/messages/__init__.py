@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,17 @@ class _Pattern:
 
     anchor: str
     """Its longest piece of own text, which is looked for first because that is quick."""
-    expression: re.Pattern[str]
+    source: str
     order: tuple[int, ...]
     """The number of each value in the order in which they stand."""
     translation: str
     letters: int
     """The length of its own text: of two that fit, the one that says more is meant."""
+
+    @cached_property
+    def expression(self) -> re.Pattern[str]:
+        """Made when it is first needed: most never are."""
+        return re.compile(self.source, re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -197,9 +202,7 @@ def _pattern(template: str, translation: str) -> _Pattern:
             expression += _VALUES[kind]
             order.append(int(text))
             own.append("")
-    return _Pattern(
-        max(own, key=len), re.compile(expression, re.DOTALL), tuple(order), translation, sum(map(len, own))
-    )
+    return _Pattern(max(own, key=len), expression, tuple(order), translation, sum(map(len, own)))
 
 
 def parts_of(template: str) -> Iterator[tuple[str, str]]:
