@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "backend.annotate": ("backend.annotate", "backend.errors", "backend.keyed", "backend.data", "backend.settings", "backend.jobs.attended", "backend.jobs.control", "backend.jobs.events", "backend.jobs.files", "backend.system"),
     "backend.demo": ("backend",),
     "tools": ("backend", "tools"),
+    "tools.make_reference": ("backend", "ui.docs.reference"),
 }  # fmt: skip
 """For each part, which of our own modules it may import. Longer names go before shorter ones."""
 FOR_ALL = ("backend.wholefile", "backend.filelock", "backend.messages")

@@ -89,7 +89,7 @@ def settings_page(
     return gr.HTML(
         value={},
         html_template=template,
-        js_on_load="\n".join(asset(name) for name in ("form.js", *scripts)),
+        js_on_load="\n".join(asset(name) for name in ("about.js", "form.js", *scripts)),
         server_functions=list(calls),
         elem_id=elem_id,
         elem_classes=["at-page"],

@@ -29,6 +29,7 @@ from backend.jobs.runs import Run, find_run, list_runs, runs_root
 from ui.calls import Call
 from ui.gpu import cards_at_work
 from ui.i18n import said, said_problem, texts
+from ui.run_names import title
 from ui.thumbnails import thumbnail
 
 ASSETS = Path(__file__).parent / "assets"
@@ -184,7 +185,7 @@ def _view(now: RunView, share: float) -> dict[str, Any]:
     state = now.state
     return {
         "run": now.run.id,
-        "name": printable(now.run.name),
+        "name": printable(title(now.run)),
         "state": state.state,
         "active": state.active,
         "resumable": state.resumable,

@@ -15,22 +15,35 @@ from ui.form import asset, filled
 from ui.i18n import t, texts
 from ui.offers import offered
 
-KIT = ("page-kit.js", "page-mask.js")
+BASE = "page-kit.js"
+"""What the script of a page stands on."""
+KIT = (BASE, "page-mask.js")
 """Scripts that stand before those of a page that uses them."""
+FIELDS = ("files.js", "page-paths.js", "about.js", "page-about.js")
+"""Scripts of what stands beside a field: the choice of a path, and the words behind its label."""
+_SAID = (
+    "browse",
+    "browse_for",
+    "about",
+    "real_name",
+    "range",
+    "default",
+    "on",
+    "off",
+    "from",
+    "to",
+    "read_on",
+)
 
 
-PATHS = ("files.js", "page-paths.js")
-"""Scripts with which paths are chosen in a page."""
-
-
-def path_words() -> str:
-    """What :data:`PATHS` say, as JSON."""
-    own = {key: t(key) for key in ("form.browse", "form.browse_for", "train.no_answer")}
+def field_words() -> str:
+    """What :data:`FIELDS` say, as JSON."""
+    own = {key: t(key) for key in (*(f"form.{name}" for name in _SAID), "train.no_answer")}
     return json.dumps({**texts("files."), **own}, ensure_ascii=False)
 
 
 def path_methods(context: Context) -> tuple[Call, ...]:
-    """What :data:`PATHS` call."""
+    """What :data:`FIELDS` call."""
     return FileBrowser(context.roots, context.drafts).methods()
 
 
@@ -55,9 +68,9 @@ def scripted_page(
         value="",
         html_template=filled(f"{name}.html"),
         head=f"<style>.gradio-container.gradio-container {{ {asset(f'{name}.css')} }}</style>",
-        js_on_load="\n".join(asset(script) for script in (*PATHS, *scripts)),
+        js_on_load="\n".join(asset(script) for script in (*FIELDS, *scripts)),
         server_functions=offered(context, name, (*methods, *path_methods(context))),
-        paths=path_words(),
+        fields=field_words(),
         elem_id=name,
         elem_classes=["at-page"],
         apply_default_css=False,

@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Literal
 from backend.settings.option import Section, option
 
 Existing = Literal["fill", "replace", "append"]
+_SEARCHED = (("beam_search", (True,)),)
+_DRAWN = (("beam_search", (False,)),)
+"""Ways to write a caption, each of which has options of its own."""
 
 
 class PictureSettings(Section):
@@ -182,7 +185,12 @@ class CaptioningSettings(PictureSettings):
         level="basic",
     )
     num_beams: int = option(
-        1, "Beams", "Candidates that beam search keeps; 1 takes the likeliest word each time.", ge=1, le=32
+        1,
+        "Beams",
+        "Candidates that beam search keeps; 1 takes the likeliest word each time.",
+        ge=1,
+        le=32,
+        show_if=_SEARCHED,
     )
     top_p: float = option(
         0.9,
@@ -191,9 +199,10 @@ class CaptioningSettings(PictureSettings):
         gt=0,
         le=1,
         level="basic",
+        show_if=_DRAWN,
     )
     temperature: float = option(
-        1.0, "Temperature", "Below 1 stays nearer to the likeliest words.", gt=0, le=5
+        1.0, "Temperature", "Below 1 stays nearer to the likeliest words.", gt=0, le=5, show_if=_DRAWN
     )
     repetition_penalty: float = option(
         1.0, "Repetition penalty", "Above 1 keeps words from coming again.", ge=1, le=5

@@ -293,7 +293,8 @@ def _unknown_to_torch(card: devices.Card, architectures: Sequence[str]) -> bool:
 def _training(facts: Facts) -> Iterator[Finding]:
     build = facts.torch
     if build is None or "torch" in facts.broken:
-        yield Finding("bad", "Training device", "will not work without torch", "start launch.sh or launch.bat once")
+        fix = "start launch.sh or launch.bat once"
+        yield Finding("bad", "Training device", "will not work without torch", fix)
         return
     kind = f"CUDA {build.cuda}" if build.cuda else "the processor"
     yield Finding("ok", "PyTorch", f"{build.version}, built for {kind}")

@@ -126,7 +126,9 @@ def test_the_frame_and_all_options_are_in_the_readers_language(client: TestClien
     cookies = {"cookie": f"{COOKIE}={language}"}
     text = client.get("/docs/options", headers=cookies).text
     theirs = option_texts(language)
-    assert f"<strong>{theirs['option.noise_offset.label']}.</strong>" in text
+    stop = catalogue(language)["form.full_stop"]
+    assert f"<strong>{theirs['option.noise_offset.label']}{stop}</strong>" in text
+    assert catalogue(language)["docs.renamed"] in text and catalogue()["docs.refused"] not in text
     assert declarations()["noise_offset"].info.help not in text
     assert html.escape(theirs["group.dataset.title"]) in text
     english = client.get("/docs/runs", headers=cookies).text

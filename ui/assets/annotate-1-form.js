@@ -1,19 +1,6 @@
 // Captioning and Tagging: one form for each task, drawn from its options.
-const words = JSON.parse(props.texts);
-const say = (key, parts = {}) => Object.entries(parts).reduce((text, [name, value]) => text.replaceAll(`{${name}}`, value), words["annotate." + key]);
-const at = (selector) => element.querySelector(selector);
-const make = (tag, className, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children);
-  return node;
-};
-const button = (className, text, work) => {
-  const node = make("button", className, text);
-  node.type = "button";
-  node.addEventListener("click", work);
-  return node;
-};
+const { text: say, $: at, node: make, button } = pageKit({ prefix: "annotate.", root: ".an-page" });
+const READ = JSON.parse(props.read); // where the docs tell more
 const page = { tasks: [], values: {}, kind: "", readers: {}, rules: [], job: null, trial: null, download: false };
 const task = () => page.tasks.find((one) => one.kind === page.kind);
 const numeric = (option) => ["int", "float"].includes(option.type);
@@ -98,21 +85,24 @@ function modelField(option, value, box) {
   look();
 }
 
+const titled = (option, value) => option.choice_titles?.[option.choices?.indexOf(value)] || value;
+
 function drawField(option, value) {
   const box = make("div", "an-field" + (option.type === "bool" ? " an-flag" : ""));
   box.dataset.field = option.key;
   const label = make("label", "", option.label);
   label.htmlFor = "an-" + option.key;
+  const head = withAbout(label, { help: option.help, name: option.key, min: option.min, max: option.max, fallback: titled(option, option.default), read: READ });
   if (option.key === task().model) {
-    box.append(label);
+    box.append(head);
     modelField(option, value, box);
   } else if (option.type === "bool") {
     const node = make("input");
     Object.assign(node, { type: "checkbox", checked: value ?? option.default, id: label.htmlFor });
-    box.append(node, label);
+    box.append(node, head);
     page.readers[option.key] = () => node.checked;
   } else {
-    box.append(label);
+    box.append(head);
     const now = value ?? option.default;
     const node = slides(option) ? slider(option, now, box) : option.choices ? select(option, now) : plain(option, now);
     node.id = label.htmlFor;
@@ -129,6 +119,14 @@ function drawField(option, value) {
   return box;
 }
 
+// Fields that have no effect as the others stand are not shown.
+function arrange() {
+  for (const { key, show_if: wanted = [] } of task().options) {
+    const box = at(`[data-field="${key}"]`);
+    if (box) box.hidden = wanted.some(([other, values]) => !values.includes(page.readers[other]?.()));
+  }
+}
+
 function drawForm() {
   const now = task(), values = page.values[page.kind] || {};
   page.readers = {};
@@ -143,6 +141,7 @@ function drawForm() {
   at(".an-basic").replaceChildren(...basic.map((option) => drawField(option, values[option.key])));
   at(".an-more .an-fields").replaceChildren(...more.map((option) => drawField(option, values[option.key])));
   at(".an-more").hidden = !more.length;
+  arrange();
   at(".an-go").textContent = say("go_" + page.kind);
   at(".an-try").textContent = say(now.rules ? "try_rules" : "try");
   at(".an-try").hidden = !now.trial;
@@ -162,7 +161,7 @@ function choose(kind) {
   drawForm();
   if (page.job?.active) return;
   if (page.job?.task === kind) show(page.job);
-  else at(".an-result").replaceChildren();
+  else showNothing();
 }
 
 const read = () => Object.fromEntries(Object.entries(page.readers).map(([key, value]) => [key, value()]));
@@ -202,6 +201,7 @@ async function begin(trial) {
 let saving = 0;
 function changed() {
   keep();
+  arrange();
   clearTimeout(saving);
   saving = setTimeout(() => { server.save(asked()); }, 800);
   if (page.trial && task().live) recompose();
@@ -218,6 +218,7 @@ async function openPage() {
   }));
   drawForm();
   if (reply.job) show(reply.job);
+  else showNothing();
   element.dataset.ready = "1";
 }
 

@@ -62,6 +62,11 @@ function doneNode(job) {
   return nodes;
 }
 
+// Nothing has run yet: what will stand here, and how to begin.
+function showNothing() {
+  at(".an-result").replaceChildren(make("p", "an-nothing", say("nothing_" + (task().trial ? "trial" : "yet"))));
+}
+
 function show(job) {
   page.job = job;
   const active = !!job?.active;
@@ -78,6 +83,7 @@ function show(job) {
     box.replaceChildren(...job.errors.map(problemNode));
   } else if (job.result?.pictures) {
     if (job.task === page.kind) showTrial(job.result);
+    else showNothing();
   } else if (job.result?.changes) {
     box.replaceChildren(...changesNode(job.result));
   } else if (job.result) {

@@ -2,6 +2,8 @@
 // hiding by rule, marks, resets and checks of a single value. The server is asked only about the
 // whole (see train.js).
 //
+// It stands after about.js.
+//
 // makeForm(root, schema, text, onChange, onBrowse) -> {values, set, base, problems, jump, family, recent, flush}
 //   schema: {first: [key], groups: [{id, title, help, options: [{key, type, default, read, ...}]}],
 //            docs: {page: title}}; read is the page of the docs, with its anchor, that explains the option
@@ -17,6 +19,7 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
   let view = "basic";
   let query = "";
   let timer = 0;
+  const cards = makeAbout(root, text);
 
   const make = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -159,7 +162,7 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
     const id = "opt-" + spec.key;
     const input = drawInput(spec);
     const label = make("label", { for: id }, spec.label);
-    const about = make("button", { type: "button", class: "at-about", "aria-label": text("form.about", { label: spec.label }), "aria-expanded": "false", "data-do": "about" }, "?");
+    const about = cards.button(spec.label);
     const reset = make("button", { type: "button", class: "at-reset", hidden: true, "aria-label": text("form.reset", { label: spec.label }), title: text("form.reset_to", { value: spelled(spec, spec.default) }), "data-do": "reset" }, "\u21ba");
     const back = make("button", { type: "button", class: "at-back", hidden: true, "aria-label": text("form.back", { label: spec.label }), "data-do": "back" }, "\u2936");
     const unit = spec.unit && spec.kind !== "bool" ? make("span", { class: "at-unit", "aria-hidden": "true" }, spec.unit) : null;
@@ -301,28 +304,7 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
   }
 
   // ---- the words behind a label -------------------------------------------------------------
-  // It stands behind its button in the order of the keyboard, so that its links are the next to be reached.
-  const card = make("div", { class: "at-card-about", role: "note", hidden: true });
-  root.append(card);
-  let openAbout = null;
-
-  function closeAbout() {
-    openAbout?.setAttribute("aria-expanded", "false");
-    openAbout = null;
-    card.hidden = true;
-  }
-
-  // The docs open beside the page, which keeps what is typed into it.
-  const docs = (place, words) => make("a", { href: "./docs/" + place, target: "atelier-docs" }, words);
-
-  function readOn({ key, read }) {
-    const page = schema.docs[read.split("#")[0]];
-    return make("p", { class: "at-read-on" }, text("form.read_on") + " ", page ? docs(read, page) : null, page ? " \u00b7 " : null, docs("options#" + key, text("form.all_options")));
-  }
-
   function about(button, spec) {
-    if (openAbout === button) return closeAbout();
-    closeAbout();
     const facts = [
       [text("form.real_name"), make("code", {}, spec.key)],
       spec.unit && [text("form.unit"), spec.unit],
@@ -330,16 +312,9 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
       [text("form.default"), spelled(spec, spec.default)],
       base !== null && !schema.own.includes(spec.key) && [text("train.preset"), spelled(spec, baseOf(spec))],
     ].filter(Boolean);
-    card.replaceChildren(make("p", {}, spec.help), spec.note ? make("p", {}, spec.note) : "",
-      make("dl", {}, ...facts.flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)])), readOn(spec));
-    button.closest(".at-label").after(card);
-    card.hidden = false;
-    const frame = root.getBoundingClientRect();
-    const spot = button.getBoundingClientRect();
-    card.style.top = spot.bottom - frame.top + 6 + "px";
-    card.style.left = Math.max(0, Math.min(spot.left - frame.left - 24, frame.width - card.offsetWidth)) + "px";
-    openAbout = button;
-    button.setAttribute("aria-expanded", "true");
+    const page = schema.docs[spec.read.split("#")[0]];
+    const read = [page && [spec.read, page], ["options#" + spec.key, text("form.all_options")]].filter(Boolean);
+    cards.toggle(button, { words: [spec.help, spec.note], facts, read });
   }
 
   // ---- events -------------------------------------------------------------------------------
@@ -425,10 +400,6 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
     }
   });
 
-  document.addEventListener("click", (event) => {
-    if (openAbout && !event.target.closest?.(".at-about, .at-card-about")) closeAbout();
-  });
-  root.addEventListener("keydown", (event) => event.key === "Escape" && closeAbout());
 
   arrange();
   return {

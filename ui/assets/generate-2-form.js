@@ -13,10 +13,21 @@ function plainInput(field, type) {
   return input;
 }
 
+const READ = JSON.parse(props.read); // where the docs tell more
+const given_ = (value) => (value === "" || typeof value === "object" ? null : value);
+
+// A label with what stands behind it. What is said below a field as well is "<name>_info" among the texts.
+function headOf(field, label) {
+  const { low: min, high: max, choices = [] } = field;
+  const usual = choices.find(([value]) => value === field.default)?.[1] ?? given_(field.default);
+  const help = words["gen." + field.name + "_info"] ?? words["gen.help_" + field.name];
+  return withAbout(label, { help, min, max, fallback: usual, read: READ });
+}
+
 function labelled(field, input, ...after) {
   const label = node("label", "", text(field.name));
   label.htmlFor = input.id;
-  const box = node("div", "ge-field", label, input, ...after);
+  const box = node("div", "ge-field", headOf(field, label), input, ...after);
   const info = words["gen." + field.name + "_info"];
   if (info) box.append(node("small", "", info));
   return box;
@@ -53,7 +64,7 @@ const makers = {
     const input = plainInput(field, "checkbox");
     const label = node("label", "", text(field.name));
     label.htmlFor = input.id;
-    const box = node("div", "ge-field ge-flag", input, label);
+    const box = node("div", "ge-field ge-flag", input, headOf(field, label));
     const info = words["gen." + field.name + "_info"];
     if (info) box.append(node("small", "", info));
     return { box, read: () => input.checked, fill: (value) => (input.checked = !!value) };

@@ -35,7 +35,8 @@ function rowsField(field, make, addLabel) {
     return row;
   }
   const more = button("at-quiet", addLabel, () => { add().box.querySelector("input").focus(); changed(); });
-  const box = node("fieldset", "ge-field", node("legend", "", text(field.name)), list, more);
+  const box = node("fieldset", "ge-field", headOf(field, node("span", "", text(field.name))), list, more);
+  box.setAttribute("aria-label", text(field.name));
   const fill = (values) => {
     rows = [];
     list.replaceChildren();

@@ -100,7 +100,9 @@ function drawMemory() {
   const parts = [];
   if (memory.process) parts.push(text("memory", { gb: gigabytes(memory.process) }));
   if (memory.device) parts.push(text("memory_card", { gb: gigabytes(memory.device) }));
-  $("#ge-memory").textContent = memory.process ? [memory.model, ...parts].filter(Boolean).join(" \u00b7 ") : text("memory_none");
+  // While a first job is at work the model is there, and its size is told when the job is done.
+  const without = now.busy ? (now.state === "drawing" ? text("memory_first") : "") : text("memory_none");
+  $("#ge-memory").textContent = memory.process ? [memory.model, ...parts].filter(Boolean).join(" \u00b7 ") : without;
   $("#ge-unload").hidden = !memory.process;
 }
 

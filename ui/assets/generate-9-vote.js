@@ -10,7 +10,7 @@ function drawPair(reply) {
   const images = voting.querySelectorAll(".ge-pair img");
   reply.pictures.forEach((address, index) => (images[index].src = address));
   $("#ge-vote-prompt").textContent = reply.prompt;
-  $("#ge-vote-count").textContent = text("vote_count", { n: count(reply.votes) });
+  $("#ge-vote-count").textContent = plural("vote_count", reply.votes);
 }
 async function openVote() {
   drawPair(await ask("next_pair", { grid: openGrid.id }));

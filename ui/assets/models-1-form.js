@@ -1,12 +1,6 @@
 // The Models page: one form for each job, drawn from a table.
-const words = JSON.parse(props.texts);
-const at = (selector) => element.querySelector(selector);
-const make = (tag, className, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children);
-  return node;
-};
+const { words, $: at, node: make, button } = pageKit({ prefix: "models.", root: ".mo-page" });
+const READ = JSON.parse(props.read); // where the docs tell more
 const page = { forms: [], values: {}, kind: "inspect", readers: {}, job: null };
 
 const MODEL = { key: "network_weights", either: true }; // files of models, and folders of diffusers
@@ -38,11 +32,9 @@ function part(field, value, rows) {
   path.setAttribute("aria-label", words["models.part_path"]);
   const ratio = input({ kind: "number" }, value.ratio ?? 1);
   ratio.setAttribute("aria-label", words["models.part_ratio"]);
-  const remove = make("button", "", "\u00d7");
-  remove.type = "button";
+  const remove = button("", "\u00d7", () => { row.remove(); keep(); });
   remove.setAttribute("aria-label", words["models.part_remove"]);
   const row = make("div", "mo-part", withBrowse(path, { ...MODEL, label: words["models.part_path"] }), ratio, remove);
-  remove.addEventListener("click", () => { row.remove(); keep(); });
   rows.append(row);
 }
 
@@ -50,9 +42,7 @@ function partsField(field, value, box) {
   const legend = make("legend", "", words["models.f." + field.name]);
   const rows = make("div");
   for (const item of value?.length ? value : [{}, {}]) part(field, item, rows);
-  const more = make("button", "at-quiet", words["models.part_add"]);
-  more.type = "button";
-  more.addEventListener("click", () => { part(field, {}, rows); rows.lastElementChild.querySelector("input").focus(); });
+  const more = button("at-quiet", words["models.part_add"], () => { part(field, {}, rows); rows.lastElementChild.querySelector("input").focus(); });
   box.append(legend, make("small", "", words["models.h.models"]), rows, make("div", "", more));
   page.readers[field.name] = () => [...rows.children].map((row) => {
     const [path, ratio] = row.querySelectorAll("input");
@@ -69,9 +59,16 @@ function drawField(field, value) {
   if (field.kind === "flag") { node.type = "checkbox"; node.checked = value ?? field.default; }
   node.id = label.htmlFor = "mo-" + field.name;
   const shown = field.kind === "file" ? withBrowse(node, { ...MODEL, label: label.textContent }) : node;
-  box.append(...(field.kind === "flag" ? [node, label] : [label, shown]));
   const help = words["models.h." + field.name];
-  if (help) box.append(make("small", "", help));
+  const fallback = field.kind === "choice" ? words["models.c." + (field.default || "none")] : field.default;
+  const head = withAbout(label, { help, name: field.option, fallback, read: READ });
+  box.append(...(field.kind === "flag" ? [node, head] : [head, shown]));
+  if (help) {
+    const told = make("small", "", help);
+    told.id = node.id + "-help";
+    node.setAttribute("aria-describedby", told.id);
+    box.append(told);
+  }
   page.readers[field.name] = () => (field.kind === "flag" ? node.checked : node.value);
   return box;
 }
@@ -124,14 +121,13 @@ async function openPage() {
   Object.assign(page, { forms: reply.forms, values: reply.values, kind: reply.kind });
   at("#mo-files").replaceChildren(...reply.files.map((file) => { const o = make("option"); o.value = file; return o; }));
   at(".mo-kinds").replaceChildren(...page.forms.map((form) => {
-    const button = make("button", "", words["models." + form.kind]);
-    button.type = "button";
-    button.dataset.kind = form.kind;
-    button.addEventListener("click", () => { keep(); page.kind = form.kind; drawForm(); });
-    return button;
+    const made = button("", words["models." + form.kind], () => { keep(); page.kind = form.kind; drawForm(); });
+    made.dataset.kind = form.kind;
+    return made;
   }));
   drawForm();
   if (reply.job) show(reply.job);
+  else at(".mo-result").replaceChildren(make("p", "mo-nothing", words["models.nothing_yet"]));
 }
 
 at(".mo-form").addEventListener("submit", begin);

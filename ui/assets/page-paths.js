@@ -1,7 +1,7 @@
 // A button beside a field that holds a path: a file or folder of the server is chosen with it. Stands after
-// files.js; the page offers browse and browsed, and gives the words in props.paths.
+// files.js; the page offers browse and browsed, and gives the words in props.fields.
 const withBrowse = (() => {
-  const words = JSON.parse(props.paths);
+  const words = JSON.parse(props.fields);
   const text = (key, parts = {}) => (words[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => parts[name] ?? "");
   let choose = null;
   // input: the field, in a page already or not. wanted: its label, and what files.js asks for (key, folder, either).

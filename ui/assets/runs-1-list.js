@@ -1,16 +1,8 @@
 // The Runs page, part 1 of 3: the queue, the list with its search, the trash. The parts are joined by ui/tabs/runs.py.
 // Names, notes and prompts come from people and files: they are always set as text.
-const words = JSON.parse(props.texts);
-const say = (key, parts = {}) => (words["runs." + key] ?? key).replace(/\{(\w+)\}/g, (_, name) => parts[name] ?? "");
-const $ = (selector) => element.querySelector(selector);
+const { words, text: say, $, node: make } = pageKit({ prefix: "runs.", root: ".at-runs" });
 const list = $(".at-run-list");
 const gradioRoot = ((window.gradio_config || {}).root || "").replace(/\/$/, "");
-const make = (tag, className, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
-  return node;
-};
 const button = (label, act, className = "at-btn", about = "") => {
   const node = make("button", className, label);
   node.type = "button";

@@ -1,13 +1,5 @@
 // The System page: the doctor's report, folders, caches, memory, and how the page looks.
-const words = JSON.parse(props.texts);
-const text = (key, parts = {}) => (words[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => parts[name] ?? "");
-const $ = (selector) => element.querySelector(selector);
-const make = (tag, className, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children.filter((child) => child != null && child !== ""));
-  return node;
-};
+const { text, $, node: make } = pageKit({ prefix: "", root: ".at-system" });
 const bytes = (n) => (n >= 1e9 ? (n / 1e9).toFixed(1) + " GB" : n >= 1e6 ? (n / 1e6).toFixed(1) + " MB" : Math.ceil(n / 1e3) + " kB");
 
 function say(message, bad = false) {

@@ -1,14 +1,7 @@
 // The Start page: the demo button and the newest runs.
-const words = JSON.parse(props.texts);
-const find = (what) => element.querySelector(what);
+const { words, $: find, node: make } = pageKit({ prefix: "", root: ".at-start" });
 const newest = find(".at-newest");
 const wrong = find(".at-problem");
-const make = (tag, className, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...children);
-  return node;
-};
 const address = (run) => "./?run=" + encodeURIComponent(run) + "#live";
 
 find("#btn-demo").addEventListener("click", async (event) => {

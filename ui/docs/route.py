@@ -16,14 +16,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from backend.settings import schema
 from ui.docs import library
 from ui.docs.markdown import Drawn, draw
+from ui.docs.reference import reference
 from ui.form import asset
 from ui.header import header
 from ui.i18n import DEFAULT, language, t
 from ui.i18n.language import COOKIE
-from ui.i18n.options import option_texts
 from ui.theme import variables
 
 
@@ -60,30 +59,9 @@ def _missing() -> Response:
 @lru_cache(maxsize=128)
 def _drawn(path: Path, changed: int, spoken: str) -> Drawn:
     """A page in a language; it is read anew when its file has ``changed``."""
-    source = path.read_text(encoding="utf-8")
-    return draw(in_language(source, spoken) if path.stem == library.REFERENCE else source)
-
-
-def in_language(reference: str, spoken: str) -> str:
-    """The page of all options with titles, labels and help in a language."""
-    if spoken == DEFAULT:
-        return reference
-    theirs = option_texts(spoken)
-    reference = reference.replace("# All options", f"# {library.title(library.REFERENCE)}", 1)
-    for group in schema()["groups"]:
-        place = f"group.{group['id']}"
-        ours = f"## {group['title']}\n\n{group['help']}\n"
-        reference = reference.replace(ours, f"## {theirs[f'{place}.title']}\n\n{theirs[f'{place}.help']}\n")
-        for option in group["options"]:
-            place = f"option.{option['key']}"
-            ours = _cell(option["label"], option["help"])
-            reference = reference.replace(ours, _cell(theirs[f"{place}.label"], theirs[f"{place}.help"]))
-    return reference
-
-
-def _cell(label: str, help: str) -> str:
-    """Label and help as they stand in the page of all options (``tools/make_reference.py``)."""
-    return f"**{label}.** {help}".replace("|", "\\|")
+    if path.stem == library.REFERENCE and spoken != DEFAULT:
+        return draw(reference())
+    return draw(path.read_text(encoding="utf-8"))
 
 
 def _answer(name: str, drawn: Drawn, status: int = 200) -> Response:

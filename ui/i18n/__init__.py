@@ -12,7 +12,7 @@ A key that a language lacks is taken from English; a test fails for it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "catalogue",
     "language",
     "languages",
+    "retold",
     "said",
     "said_problem",
     "speaking",
@@ -51,6 +52,15 @@ def t(key: str, /, **parts: object) -> str:
     """The text of a key, with ``{name}`` parts filled. An unknown key is a mistake of ours."""
     text = catalogue(language())[key]
     return text.format(**parts) if parts else text
+
+
+def retold(text: str, keys: Sequence[str]) -> str:
+    """A text of one of ``keys`` that was written down in some language, in the reader's; else as it is."""
+    for name in NAMES:
+        found = next((key for key in keys if catalogue(name)[key] == text), None)
+        if found:
+            return t(found)
+    return text
 
 
 def texts(*prefixes: str) -> dict[str, str]:

@@ -25,10 +25,11 @@ from backend.settings.option import Section
 from backend.wholefile import write_text
 from ui.calls import problem_dicts
 from ui.context import Context
+from ui.docs.library import title
 from ui.form import asset, filled
 from ui.i18n import said, said_problem, t, texts
 from ui.offers import offered
-from ui.scripted import PATHS, path_methods, path_words
+from ui.scripted import BASE, FIELDS, field_words, path_methods
 from ui.tabs.dataset.sight import address
 from ui.tabs.job_news import Newsroom
 
@@ -39,6 +40,8 @@ _SIDE = 320
 """Longest side of a picture in a trial, in pixels."""
 _SAVED = "annotate.json"
 _NEWS = Newsroom()
+_DOCS = "caption-and-tag"
+"""The page of the docs that tells more."""
 
 
 @dataclass(frozen=True)
@@ -321,9 +324,10 @@ def draw(page: AnnotatePage, extra: tuple[Any, ...] = ()) -> gr.HTML:
         .replace("{{title}}", html.escape(t(f"annotate.{page.name}_title")))
         .replace("{{lead}}", html.escape(t(f"annotate.{page.name}_lead"))),
         head=f"<style>.gradio-container.gradio-container {{ {asset('annotate.css')} }}</style>",
-        js_on_load="\n".join(asset(name) for name in (*PATHS, *SCRIPTS)),
+        js_on_load="\n".join(asset(name) for name in (BASE, *FIELDS, *SCRIPTS)),
         server_functions=offered(page.context, page.name, (*own, *extra, *path_methods(page.context))),
-        paths=path_words(),
+        fields=field_words(),
+        read=json.dumps([_DOCS, title(_DOCS)], ensure_ascii=False),
         elem_id=page.name,
         elem_classes=["at-annotate"],
         apply_default_css=False,

@@ -20,15 +20,18 @@ from backend.settings import Settings
 from backend.system.identify import identify
 from backend.wholefile import write_text
 from ui.context import Context
+from ui.docs.library import title
 from ui.form import asset, filled
 from ui.i18n import t, texts
 from ui.offers import offered
-from ui.scripted import PATHS, path_methods, path_words
+from ui.scripted import BASE, FIELDS, field_words, path_methods
 from ui.tabs.generate import trained_files
 from ui.tabs.merge_forms import BY_KIND, FORMS, Field, Form
 
 NAME = "models"
 TRAIN = "train"
+_DOCS = "merge-and-convert"
+"""The page of the docs that tells more."""
 _RUNS = 12
 _TAGS = 60
 _LAYERS = 1500
@@ -46,7 +49,7 @@ class ModelsPage:
         draft = self.context.drafts.load(NAME) or {}
         run = self._last()
         return {
-            "forms": [asdict(form) for form in FORMS],
+            "forms": [_described(form) for form in FORMS],
             "values": draft.get("forms", {}),
             "kind": draft.get("kind", FORMS[0].kind),
             "files": self._files(),
@@ -114,6 +117,13 @@ class ModelsPage:
         for field in form.fields:
             if field.kind == "file" and values.get(field.name):
                 drafts.remember(NAME, {"file": _path(values[field.name])})
+
+
+def _described(form: Form) -> dict[str, Any]:
+    """A form for the script, each field with the name of its option."""
+    renamed = form.renamed or {}
+    fields = [{**asdict(field), "option": renamed.get(field.name, field.name)} for field in form.fields]
+    return {**asdict(form), "fields": fields}
 
 
 def _form(data: dict[str, Any]) -> Form:
@@ -265,9 +275,12 @@ def build(context: Context) -> gr.HTML:
         value="",
         html_template=filled("models.html"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('models.css')} }}</style>",
-        js_on_load="\n".join(asset(name) for name in (*PATHS, "models-1-form.js", "models-2-result.js")),
+        js_on_load="\n".join(
+            asset(name) for name in (BASE, *FIELDS, "models-1-form.js", "models-2-result.js")
+        ),
         server_functions=offered(context, "models", (*methods, *path_methods(context))),
-        paths=path_words(),
+        fields=field_words(),
+        read=json.dumps([_DOCS, title(_DOCS)], ensure_ascii=False),
         elem_id="models",
         apply_default_css=False,
         texts=json.dumps(texts("models."), ensure_ascii=False),

@@ -20,10 +20,12 @@ from backend.settings import read_toml
 from backend.system.identify import identify
 from ui.context import Context
 from ui.form import asset, filled
-from ui.i18n import language, t, texts
+from ui.i18n import language, said, t, texts
 from ui.offers import offered
 from ui.resuming import other_pictures
 from ui.run_card import card, picture
+from ui.run_names import title
+from ui.scripted import BASE
 from ui.tabs.generate.using import UseCalls
 
 _SHOWN = 500
@@ -46,7 +48,7 @@ class RunsPage:
         waiting = queue.read(root)
         return {
             "runs": [self._line(run) for run in list_runs(root)[:_SHOWN]],
-            "queue": waiting.as_dict(),
+            "queue": {**waiting.as_dict(), "held": said(waiting.held)},
             "trash": [{"id": item.id, "name": item.name, "size": item.size} for item in trash.deleted(root)],
         }
 
@@ -106,7 +108,8 @@ class RunsPage:
             queue.release(root)
         else:
             raise InputError(f"unknown change of the queue: {act!r}")
-        return {"queue": queue.read(root).as_dict()}
+        now = queue.read(root)
+        return {"queue": {**now.as_dict(), "held": said(now.held)}}
 
     def throw_away(self, data: dict[str, Any]) -> dict[str, Any]:
         """Move a run to the trash."""
@@ -163,7 +166,7 @@ def facts(run: Run) -> dict[str, Any]:
     )
     return {
         "id": run.id,
-        "name": run.name,
+        "name": title(run),
         "detail": t("runs.started", time=when) if when else run.id,
         "state": now.state,
         "progress": f"{now.step:,} / {now.total:,}" if now.total else "",
@@ -225,7 +228,7 @@ def build(context: Context) -> gr.HTML:
     return gr.HTML(
         value="",
         html_template=filled("runs.html"),
-        js_on_load="".join(asset(f"runs-{part}.js") for part in ("1-list", "2-card", "3-compare")),
+        js_on_load="".join(map(asset, (BASE, "runs-1-list.js", "runs-2-card.js", "runs-3-compare.js"))),
         head=f"<style>.gradio-container.gradio-container {{ {asset('runs.css')} }}</style>",
         server_functions=offered(context, "runs", methods),
         elem_id="runs",

@@ -21,6 +21,7 @@ from ui.form import asset, filled
 from ui.i18n import said, t, texts
 from ui.offers import offered
 from ui.plan import DoctorReport
+from ui.scripted import BASE
 
 
 class SystemPage:
@@ -97,7 +98,7 @@ def build(context: Context) -> gr.HTML:
     return gr.HTML(
         value="",
         html_template=filled("settings.html"),
-        js_on_load=asset("settings.js"),
+        js_on_load=asset(BASE) + asset("settings.js"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('settings.css')} }}</style>",
         server_functions=offered(context, "system", SystemPage(context).methods()),
         elem_id="system",

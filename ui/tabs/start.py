@@ -18,6 +18,7 @@ from ui.form import asset, filled
 from ui.header import HELP_WINDOW
 from ui.i18n import t, texts
 from ui.offers import offered
+from ui.scripted import BASE
 from ui.tabs.runs import facts
 
 _NEWEST = 5
@@ -71,7 +72,7 @@ def build(context: Context) -> gr.HTML:
     return gr.HTML(
         value="",
         html_template=filled("start.html").replace("[[HOWTO]]", _how_to()),
-        js_on_load=asset("start.js"),
+        js_on_load=asset(BASE) + asset("start.js"),
         head=f"<style>.gradio-container.gradio-container {{ {asset('start.css')} }}</style>",
         server_functions=offered(context, "start", (page.newest, page.demo)),
         elem_id="start",

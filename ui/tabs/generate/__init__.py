@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from ui.context import Context
+from ui.docs.library import title
 from ui.scripted import KIT, scripted_page
 from ui.tabs.generate.drawing import Desk, DrawCalls
 from ui.tabs.generate.files import trained_files
@@ -59,4 +60,4 @@ def build(context: Context) -> gr.HTML:
         vote.next_pair,
         vote.vote,
     )
-    return scripted_page(context, "generate", SCRIPTS, methods, "gen.")
+    return scripted_page(context, "generate", SCRIPTS, methods, "gen.", read=("generate", title("generate")))
