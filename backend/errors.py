@@ -14,8 +14,8 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend import messages
@@ -87,6 +87,16 @@ class RunFault(AtelierError):
 
 class StorageFault(RunFault):
     """A file could not be written for lack of room or a vanished folder; trying again may work."""
+
+
+@contextlib.contextmanager
+def said_of(where: str, key: str | None = None) -> Generator[None, None, None]:
+    """What is found wrong inside is said of ``where`` and of the option ``key``, unless it names its own."""
+    try:
+        yield
+    except AtelierError as error:
+        problems = [replace(one, where=one.where or where, key=one.key or key) for one in error.problems]
+        raise type(error)(problems) from error
 
 
 _WRONG_PATH = ("ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP", "EINVAL")

@@ -1,9 +1,16 @@
-"""Half-filled forms and recent values, kept on disk so that a reload or a crash loses nothing."""
+"""Half-filled forms and recent values, kept on disk so that a reload or a crash loses nothing.
+
+Beside each file lies the one before it. When a file is damaged that one takes its place, the damaged
+one is kept under another name, and whoever opens the form is told.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +19,28 @@ from backend.wholefile import write_text
 RECENT_KEPT = 12
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """What became of a damaged file."""
+
+    kept: str
+    """The name that the damaged file has now."""
+    saved: float | None
+    """When the values that took its place were saved, Unix seconds; None where there are none."""
+
+
 class Drafts:
-    """One small JSON file a form. Damaged or missing files count as empty; they are never an error."""
+    """One small JSON file a form. Damaged or missing files are never an error."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
+        self._recovered: dict[str, Recovered] = {}
+
+    def recovered(self, form: str) -> Recovered | None:
+        """What became of a form's damaged file, told once."""
+        self._read(form)
+        return self._recovered.pop(form, None)
 
     def load(self, form: str) -> dict[str, Any] | None:
         """The values a form had, or None when there is no draft."""
@@ -54,14 +77,42 @@ class Drafts:
     def _path(self, form: str) -> Path:
         return self.folder / f"{form}.json"
 
+    def _before(self, form: str) -> Path:
+        return self.folder / f"{form}.before.json"
+
     def _read(self, form: str) -> dict[str, Any]:
-        try:
-            data = json.loads(self._path(form).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
+        path = self._path(form)
+        data = _content(path)
+        if data is None and path.is_file():
+            return self._recover(form)
+        return data or {}
+
+    def _recover(self, form: str) -> dict[str, Any]:
+        """Put a damaged file aside and the one before it in its place; gives what that holds."""
+        path, before = self._path(form), self._before(form)
+        kept = path.with_name(f"{form}.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
+        data = _content(before)
+        with contextlib.suppress(OSError):
+            path.replace(kept)
+            saved = None
+            if data is not None:
+                saved = before.stat().st_mtime
+                write_text(path, before.read_text(encoding="utf-8"))
+            self._recovered[form] = Recovered(kept.name, saved)
+        return data or {}
 
     def _write(self, form: str, data: dict[str, Any]) -> None:
         path = self._path(form)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if _content(path) is not None:
+            write_text(self._before(form), path.read_text(encoding="utf-8"))
         write_text(path, json.dumps(data, ensure_ascii=False, indent=1))
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    """The object in a file; None when it is missing or damaged."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -17,6 +17,7 @@ from backend.filelock import exclusive
 from backend.jobs import launch
 from backend.jobs.files import write_json
 from backend.jobs.identity import ProcessIdentity
+from backend.jobs.ram import killed_for_memory, was_for_memory
 from backend.jobs.runs import JOB_FILE, Run, asked, create_run, list_runs
 from backend.jobs.state import RunState, last_attempt, state
 from backend.system.paths import REPOSITORY
@@ -227,12 +228,13 @@ def _detached(command: list[str], common: dict[str, Any]) -> subprocess.Popen[An
 
 
 def _spawn(run: Run, command: list[str], secrets: Mapping[str, str] | None = None) -> None:
+    killed = killed_for_memory()
     with run.log.open("ab") as log:
         process = _popen(run, command, log, secrets or {})
     identity = ProcessIdentity.of(process.pid)
     index = _add_attempt(run, identity, command, own_group=True)
     threading.Thread(
-        target=_note_exit, args=(run, index, process.wait), name=f"exit-{process.pid}", daemon=True
+        target=_note_exit, args=(run, index, process.wait, killed), name=f"exit-{process.pid}", daemon=True
     ).start()
 
 
@@ -275,12 +277,16 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _note_exit(run: Run, index: int, wait: Callable[[], int]) -> None:
-    """Wait for the process and keep its exit code; also takes a dead child off the system's table."""
+def _note_exit(run: Run, index: int, wait: Callable[[], int], killed: int | None = None) -> None:
+    """Wait for the process and keep its exit code; also takes a dead child off the system's table.
+
+    ``killed``: see :func:`was_for_memory`.
+    """
     code = wait()
+    for_memory = {"out_of_memory": True} if was_for_memory(killed, code) else {}
     with contextlib.suppress(OSError, EnvironmentFault), exclusive(run.path.parent / _LOCK):
         facts = run.facts()
         attempts = facts.get("attempts")
         if isinstance(attempts, list) and index < len(attempts) and isinstance(attempts[index], dict):
-            attempts[index].update(exit_code=code, ended=round(time.time(), 3))
+            attempts[index].update(exit_code=code, ended=round(time.time(), 3), **for_memory)
             write_json(run.path / JOB_FILE, facts)

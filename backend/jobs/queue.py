@@ -7,6 +7,7 @@ runs says the order, whether to go on after a failure, and why the queue holds w
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from backend.errors import AtelierError, InputError
 from backend.filelock import exclusive
 from backend.jobs import process
 from backend.jobs.files import read_json, write_json
-from backend.jobs.runs import Run, create_run, find_run
+from backend.jobs.runs import Run, create_run, find_run, list_runs
 from backend.jobs.state import state
 
 FILE = "queue.json"
@@ -45,8 +46,13 @@ class Queue:
 
 
 def read(root: Path) -> Queue:
-    """The queue of a folder of runs; runs that are gone or were started otherwise are left out."""
-    facts = read_json(root / FILE) or {}
+    """The queue of a folder of runs; runs that are gone or were started otherwise are left out.
+
+    In place of a damaged file the run folders tell what waits: see :func:`_rebuilt`.
+    """
+    facts = read_json(root / FILE)
+    if facts is None:
+        return _rebuilt(root) if (root / FILE).is_file() else Queue()
     named = facts.get("waiting")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     waiting = tuple(name for name in dict.fromkeys(names) if _may_wait(root, name))
@@ -56,6 +62,17 @@ def read(root: Path) -> Queue:
         str(facts.get("last") or ""),
         str(facts.get("held") or ""),
     )
+
+
+def _rebuilt(root: Path) -> Queue:
+    """Trainings that were never started, oldest first. Nobody knows whether all of them were to wait, so
+    the queue holds until somebody has looked at it."""
+    runs = [run for run in reversed(list_runs(root)) if run.kind == "train"]
+    waiting = tuple(run.id for run in runs if state(run).state == "created")
+    if not waiting:
+        return Queue()
+    reason = "the list of what waits was damaged and is made anew from the run folders: look at it first"
+    return Queue(waiting, held=reason)
 
 
 def _may_wait(root: Path, id: str) -> bool:
@@ -163,6 +180,8 @@ def _changing(root: Path) -> AbstractContextManager[None]:
 
 
 def _write(root: Path, queue: Queue) -> None:
+    if (root / FILE).is_file() and read_json(root / FILE) is None:
+        (root / FILE).replace(root / f"queue.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
     write_json(root / FILE, {"version": 1, **queue.as_dict()})
 
 

@@ -48,6 +48,8 @@ class Attempt:
     exit_code: int | None = None
     ended: float | None = None
     index: int = 0
+    out_of_memory: bool = False
+    """The system ended it because there was no memory (RAM) left."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,23 @@ def _problems(run: Run, attempt: Attempt, name: StateName, said: _Said) -> tuple
 
 
 def _interrupted(run: Run, attempt: Attempt) -> Problem:
+    advice = (
+        "press Resume to go on from the last restore point" if has_restore_point(run) else "start it again"
+    )
+    if attempt.out_of_memory:
+        return Problem(
+            "the system ran out of memory (RAM) and ended the job",
+            where=run.name,
+            next=f"end other programs, or choose fewer loading threads and a smaller batch; then {advice}",
+            detail=log_end(run),
+        )
     code = attempt.exit_code
     signalled = f"signal {-code} ended it" if code is not None and code < 0 else "it left no word"
-    resumable = has_restore_point(run)
     return Problem(
         "the job's process is gone before the job was done",
         where=run.name,
         why=f"{signalled}: it was killed, it crashed, memory ran out, or the computer went down",
-        next="press Resume to go on from the last restore point" if resumable else "start it again",
+        next=advice,
         detail=log_end(run),
     )
 
@@ -194,6 +205,7 @@ def _read_attempt(facts: dict[str, Any], index: int) -> Attempt:
         exit_code=code if isinstance(code, int) else None,
         ended=float(ended) if ended else None,
         index=index,
+        out_of_memory=facts.get("out_of_memory") is True,
     )
 
 
@@ -230,7 +242,10 @@ def _last_command(run: Run, attempt: Attempt) -> str | None:
 
 
 def has_restore_point(run: Run) -> bool:
-    """Whether the run folder holds a complete state (its ``state.json`` is written last)."""
+    """Whether the run folder holds a complete state (its ``state.json`` is written last).
+
+    One that was being replaced when the power went lies under a name with a dot, and serves as well.
+    """
     folder = run.path / "state"
     found = (path for pattern in ("state.json", "*/state.json") for path in folder.glob(pattern))
-    return any(not path.parent.name.startswith(".") and path.stat().st_size > 0 for path in found)
+    return any(path.stat().st_size > 0 for path in found)

@@ -248,16 +248,27 @@ def fitted(tensor: Tensor, shape: Iterable[int]) -> Tensor | None:
     return tensor.reshape(shape)
 
 
+_OTHER = (
+    "choose a file of the kind that is trained, or give network_module and its arguments as for that file"
+)
+
+
 def _pairs(name: str, adapter: Adapter, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """(own tensor, tensor of the file) for one adapter."""
     own = adapter.state_dict(keep_vars=True)
     if missing := own.keys() - tensors.keys():
         raise InputError(
-            Problem(f"the file lacks {name}.{min(missing)}", why="it is incomplete or of another kind")
+            Problem(
+                f"the file lacks {name}.{min(missing)}",
+                why="it is incomplete or of another kind",
+                next=_OTHER,
+            )
         )
     if extra := tensors.keys() - own.keys():
         raise InputError(
-            Problem(f"the file has {name}.{min(extra)}, which this kind of network does not know")
+            Problem(
+                f"the file has {name}.{min(extra)}, which this kind of network does not know", next=_OTHER
+            )
         )
     pairs: list[tuple[Tensor, Tensor]] = []
     for part, target in own.items():

@@ -23,6 +23,12 @@ from backend.networks.spec import FLAG, RANK, read_arguments, refuse
 from backend.networks.weighted import Dropouts, sides
 
 Parts = Mapping[str, Tensor]
+_NOT_THIS_MODEL: Mapping[str, Any] = {
+    "why": "the file was made for another model, or is damaged",
+    "next": "choose a file made for this model",
+    "key": None,
+}
+"""What is said of weights that do not fit although everything is sized as they are."""
 Shape = Callable[[nn.Module, Parts, NetworkSpec], Adapter]
 
 _KINDS: tuple[tuple[str, Any], ...] = (
@@ -68,7 +74,10 @@ def load(
         if parts is not None:
             sites.append((site, _adapter(site, parts, spec, module)))
     network = kind(sites)
-    network.unused = tuple(network.load_weights(weights))
+    try:
+        network.unused = tuple(network.load_weights(weights))
+    except InputError as error:
+        raise InputError([replace(problem, **_NOT_THIS_MODEL) for problem in error.problems]) from error
     network.pace = Pace(plus=lora.plus_ratios(own, network.parts()))
     return network
 

@@ -59,6 +59,7 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     known = any(problem.key == "pretrained_model_name_or_path" for problem in problems)
     base = None if known else _collect(problems, lambda: _base(settings))
     _collect(problems, lambda: _start_weights(settings, base))
+    _collect(problems, lambda: _vae_file(settings))
     if base is not None:
         notes += _collect(problems, lambda: require_suited(settings, base)) or []
         notes += prediction_notes(settings, base)
@@ -106,13 +107,26 @@ def _start_weights(settings: Settings, base: ModelFile | None) -> None:
         return
     found = identify(Path(name))
     if found.kind != kind:
-        raise InputError(f"this is {found.title}, not a {word}", where=name, next=f"choose a {word}", key=key)
+        what = found.title if found.kind == "base" else f"a {found.title}"
+        raise InputError(f"this is {what}, not a {word}", where=name, next=f"choose a {word}", key=key)
     if found.family not in ("unknown", base.family):
         raise InputError(
             f"this is a {found.title}; the base model is {base.title}",
             where=name,
             next=f"choose a {word} made for this kind of base model",
             key=key,
+        )
+
+
+def _vae_file(settings: Settings) -> None:
+    """Refuse a file that is neither a VAE nor a model which has one."""
+    name = settings.model.vae
+    if not name or not os.path.exists(name):  # noqa: PTH110 (any name may be asked of)
+        return
+    found = identify(Path(name))
+    if found.kind not in ("vae", "base"):
+        raise InputError(
+            f"this is a {found.title}, not a VAE", where=name, next="choose the file of a VAE", key="vae"
         )
 
 

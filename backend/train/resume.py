@@ -31,7 +31,7 @@ def find_state(run: Run, settings: Settings, resume: bool, events: Sink) -> Stat
     """The restore point to go on from: the run's own newest, or the one that was named.
 
     Raises:
-        InputError: the one that was named cannot be used.
+        InputError: the one that was named cannot be used, or none of the run's own.
     """
     if settings.saving.resume and not resume:
         return load_state(Path(settings.saving.resume).expanduser())
@@ -42,6 +42,9 @@ def find_state(run: Run, settings: Settings, resume: bool, events: Sink) -> Stat
     newest, damaged = newest_state([*(run.path / "state").iterdir(), *beside])
     for problem in damaged:
         events.emit("warning", text=problem.text(), problem=problem.as_dict())
+    if newest is None and damaged:
+        # To begin anew without being told to would write over the files of what was trained already.
+        raise InputError(damaged)
     if newest is None:
         if settings.saving.resume:
             return load_state(Path(settings.saving.resume).expanduser())

@@ -7,15 +7,15 @@ LoKr, ...) get it in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backend.errors import InputError
+from backend.errors import InputError, said_of
 from backend.families.spots import Spot, other_names
 from backend.networks.common import fitted
 from backend.weights import metadata as meta
@@ -63,6 +63,7 @@ class _Change:
     name: str
     ratio: float
     share: tuple[int, int]
+    file: str
     on_bias: bool = False
 
 
@@ -149,7 +150,7 @@ def _plan_file(
         strength = ratio * weight_of(spot.name, weights)
         plan.merged.append(Part(f"{file.path.stem}: {name}", rank=_rank(parts), values={"ratio": strength}))
         if strength:
-            _plan_module(plan, spot, parts, strength, names.checkpoint.tensors)
+            _plan_module(plan, spot, _Change(parts, spot.name, strength, spot.share, str(file.path)), names)
     if not found:
         raise InputError(
             f"{file.path.name} has no layer in common with {names.checkpoint.path.name}",
@@ -164,13 +165,16 @@ def _rank(parts: Parts) -> int | None:
     return None if down is None else down.shape[0]
 
 
-def _plan_module(plan: _Plan, spot: Spot, parts: Parts, ratio: float, tensors: Mapping[str, Stored]) -> None:
-    change = _Change(parts, spot.name, ratio, spot.share)
+def _plan_module(plan: _Plan, spot: Spot, change: _Change, names: _Names) -> None:
     plan.add(spot.key, change)
-    if parts.keys() & {"diff_b", "b_norm"}:
-        if spot.bias not in tensors:
-            raise InputError(f"{spot.name}: the file changes a bias that the model does not have")
-        plan.add(spot.bias, _Change(parts, spot.name, ratio, spot.share, on_bias=True))
+    if change.parts.keys() & {"diff_b", "b_norm"}:
+        if spot.bias not in names.checkpoint.tensors:
+            raise InputError(
+                f"{spot.name}: the file changes a bias that the model does not have",
+                where=change.file,
+                next="choose a LoRA made for this model",
+            )
+        plan.add(spot.bias, replace(change, on_bias=True))
 
 
 def _planned(
@@ -253,7 +257,8 @@ def _other_change(change: _Change, own: Tensor) -> Tensor:
         parts["diff"] = diff
     if parts.keys() == {"diff_b"}:
         return torch.zeros_like(own)
-    return change_of(change.name, parts, own, bool(parts.keys() & {"diff_b", "b_norm"}))[0]
+    with said_of(change.file):
+        return change_of(change.name, parts, own, bool(parts.keys() & {"diff_b", "b_norm"}))[0]
 
 
 def _metadata(job: MergeInto, checkpoint: Checkpoint) -> dict[str, str]:

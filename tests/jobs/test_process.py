@@ -16,7 +16,7 @@ import pytest
 
 from backend.errors import EnvironmentFault, InputError
 from backend.filelock import exclusive
-from backend.jobs import control, process
+from backend.jobs import control, process, ram
 from backend.jobs.events import EventLog, read_events
 from backend.jobs.identity import ProcessIdentity
 from backend.jobs.runs import Run, create_run, list_runs
@@ -112,6 +112,32 @@ def test_a_killed_job_is_interrupted_and_can_be_resumed_from_its_state(run: Run,
     assert process.start(run, program(STEPS)(run), resume=True).active
     until(run, "running")
     assert len(run.facts()["attempts"]) == 2
+
+
+@posix
+def test_a_job_that_the_system_ended_for_want_of_memory_says_so(
+    run: Run, program, until, monkeypatch, tmp_path: Path
+) -> None:
+    counters = tmp_path / "vmstat"
+    counters.write_text("nr_free_pages 9\noom_kill 3\n")
+    monkeypatch.setattr(ram, "_COUNTERS", counters)
+    process.start(run, program(STEPS)(run))
+    pid = until(run, "running").pid
+    counters.write_text("nr_free_pages 9\noom_kill 4\n")
+    os.kill(pid, signal.SIGKILL)
+    until(run, "interrupted", seconds=3)
+    deadline = time.monotonic() + 3
+    while state(run).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    problem = state(run).problems[0]
+    assert problem["what"] == "the system ran out of memory (RAM) and ended the job"
+    (run.path / "state" / ".recovery.old").mkdir()
+    (run.path / "state" / ".recovery.old" / "state.json").write_text("{}")
+    assert state(run).resumable, "a restore point that was being replaced is one"
+    assert "Resume" in state(run).problems[0]["next"]
+    assert not ram.was_for_memory(4, -9) and not ram.was_for_memory(3, 1), "another one, or another end"
+    monkeypatch.setattr(ram, "_COUNTERS", tmp_path / "nowhere")
+    assert ram.killed_for_memory() is None and not ram.was_for_memory(3, -9)
 
 
 def test_a_job_that_dies_before_its_first_word_shows_its_log(run: Run, program, until) -> None:

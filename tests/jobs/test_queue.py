@@ -128,11 +128,26 @@ def test_a_run_that_was_started_or_deleted_meanwhile_waits_no_longer(
         queue.add(runs, "../elsewhere")
 
 
-def test_a_damaged_file_is_an_empty_queue(runs: Path) -> None:
+def test_a_damaged_file_is_made_anew_from_the_run_folders(
+    runs: Path, acts: Callable[[Run, str], None], until: Callable[..., RunState]
+) -> None:
     runs.mkdir()
     for text in ("", "[]", '{"waiting": 3, "held": null}', "{"):
         (runs / queue.FILE).write_text(text, encoding="utf-8")
-        assert queue.read(runs) == queue.Queue()
+        assert queue.read(runs) == queue.Queue(), "nothing waits where there is nothing"
+    first, second = made(runs, "a", "b")
+    half = '{"version": 1, "waiting": ["' + second.id
+    (runs / queue.FILE).write_text(half, encoding="utf-8")
+    found = queue.read(runs)
+    assert found.waiting == (first.id, second.id) and "made anew from the run folders" in found.held
+    assert queue.turn(runs) is None, "somebody has to look at it first"
+    assert (runs / queue.FILE).read_text(encoding="utf-8") == half, "looking changes nothing"
+    acts(first, GOOD)
+    queue.release(runs)
+    (kept,) = runs.glob("queue.damaged-*.json")
+    assert kept.read_text(encoding="utf-8") == half
+    assert queue.turn(runs) == first and queue.read(runs).waiting == (second.id,)
+    until(first, "finished")
 
 
 def test_a_keeper_starts_what_waits_with_its_secrets(

@@ -13,6 +13,7 @@ from backend import families
 from backend.errors import InputError
 from backend.system.headers import read_header
 from backend.system.identify import identify
+from backend.train.plan_card import plan_card
 from backend.train.preflight import prepare
 from tests.train.small import draw_pictures, settings_of
 
@@ -67,6 +68,43 @@ def test_start_weights_that_are_a_model_are_told_among_all(tmp_path: Path, tiny_
     )
     assert "this is SD 1.5, not a LoRA" in told["network_weights"]
     assert "too long" in told["output_name"], "before a run is made, and not when it is saved"
+
+
+def test_a_lora_in_place_of_a_vae_is_told_before_anything_is_loaded(tmp_path: Path, tiny_sd15: Path) -> None:
+    pictures = draw_pictures(tmp_path / "1_sks dog", 2).parent
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    save_file(
+        {f"{name}.lora_down.weight": torch.ones(2, 8), f"{name}.lora_up.weight": torch.ones(8, 2)},
+        tmp_path / "a.safetensors",
+    )
+    told = found(
+        pictures, pretrained_model_name_or_path=str(tiny_sd15), vae=str(tmp_path / "a.safetensors"), seed=1
+    )
+    assert "not a VAE" in told["vae"] and "LoRA" in told["vae"]
+
+
+def test_a_start_that_is_another_kind_of_network_is_named_with_its_file(
+    tmp_path: Path, tiny_sd15: Path
+) -> None:
+    """Known from shapes alone, without a weight of the model."""
+    pictures = draw_pictures(tmp_path / "1_sks dog", 2).parent
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    width = families.load(tiny_sd15).denoiser.get_parameter(
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    ).shape[0]  # fmt: skip
+    start = tmp_path / "dora.safetensors"
+    parts = {
+        "lora_down.weight": (2, width),
+        "lora_up.weight": (width, 2),
+        "alpha": (),
+        "dora_scale": (1, width),
+    }
+    save_file({f"{name}.{part}": torch.ones(shape) for part, shape in parts.items()}, start)
+    options: dict[str, Any] = {"network_weights": str(start), "pretrained_model_name_or_path": str(tiny_sd15)}
+    with pytest.raises(InputError, match="which this kind of network does not know") as caught:
+        plan_card(settings_of(pictures, **options))
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.key) == (str(start), "network_weights") and problem.next
 
 
 def cut_down(whole: Path, target: Path, *without: str, **more: torch.Tensor) -> str:

@@ -12,13 +12,14 @@ import torch
 from backend.data.types import CaptionRules, Dataset, DatasetPlan, Geometry, Picture, Subset
 from backend.errors import InputError
 from backend.jobs.events import NoEvents
+from backend.jobs.runs import create_run
 from backend.settings import Settings
 from backend.settings.length import run_length
 from backend.train.checkpoints import Position, State, save_state
 from backend.train.console import Console
 from backend.train.differences import differences, identity
 from backend.train.preflight import with_seed
-from backend.train.resume import compare, place, restore
+from backend.train.resume import compare, find_state, place, restore
 
 
 def plan(count: int = 4, repeats: int = 1, batch_size: int = 1, **subset: Any) -> DatasetPlan:
@@ -263,6 +264,24 @@ def test_optimizer_arguments_count_as_they_are_now() -> None:
 def test_an_optimizer_with_other_groups_is_refused_in_words() -> None:
     with pytest.raises(InputError, match="the optimizer's memory in the restore point does not fit"):
         restored(adam(0.5, extra=1))
+
+
+def test_a_run_whose_restore_points_are_all_damaged_does_not_begin_anew(tmp_path: Path) -> None:
+    """That would write over the files of what was trained already."""
+    run = create_run(tmp_path, "cat", "")
+    sink = Sink()
+    assert find_state(run, Settings(), True, sink) is None, "there is none yet"
+    point = run.path / "state" / "recovery"
+    save_state(point, State(Position(5), {"a": torch.ones(3)}, {"optimizer": {}}, {}))
+    content = bytearray((point / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (point / "weights.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"weights\.safetensors does not match its checksum"):
+        find_state(run, Settings(), True, sink)
+    save_state(run.path / "state" / "older", State(Position(3), {"a": torch.ones(3)}, {"optimizer": {}}, {}))
+    found = find_state(run, Settings(), True, sink)
+    assert found is not None and found.position.step == 3
+    assert "weights.safetensors" in sink.said[-2][1]["text"] and "older" in sink.said[-1][1]["text"]
 
 
 def test_a_run_that_goes_on_has_the_seed_of_its_restore_point(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,6 +117,18 @@ def test_a_first_visit_begins_with_a_preset_and_a_later_one_with_the_draft(page:
     assert first["values"]["learning_rate"] == pytest.approx(1e-4)
     page.look({"values": {"network_dim": 3}, "preset": ""})
     assert page.open_page({})["values"] == {"network_dim": 3}
+
+
+def test_a_form_cut_off_by_a_crash_comes_back_as_it_was_before(page: TrainPage):
+    page.look({"values": {"network_dim": 3}, "preset": ""})
+    page.look({"values": {"network_dim": 4}, "preset": ""})
+    file = page.context.drafts.folder / "train.json"
+    file.write_bytes(file.read_bytes()[:30])
+    opened = page.open_page({})
+    assert opened["values"] == {"network_dim": 3}
+    (kept,) = file.parent.glob("train.damaged-*.json")
+    assert kept.name in opened["message"] and f"{datetime.now():%Y-%m-%d}" in opened["message"]
+    assert page.open_page({})["message"] == ""
 
 
 def test_an_empty_form_cannot_start_and_leaves_nothing_behind(page: TrainPage):

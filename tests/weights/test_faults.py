@@ -98,6 +98,19 @@ def test_a_model_with_broken_values_is_found(tiny_sd15, tmp_path):
     assert not out.exists() and not left_behind(tmp_path)
 
 
+def test_a_file_of_another_kind_that_does_not_fit_is_named(tiny_sd15, tmp_path):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    parts = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+    save_file({f"{name}.{part}": torch.ones(4, 4) for part in parts}, tmp_path / "loha.safetensors")
+    out = tmp_path / "m.safetensors"
+    with pytest.raises(AtelierError) as caught:
+        merge_into(MergeInto(tiny_sd15, [tmp_path / "loha.safetensors"], [1.0], out))
+    (problem,) = caught.value.problems
+    assert problem.where == str(tmp_path / "loha.safetensors") and "[4, 4]" in problem.what
+    assert problem.next == "choose a file made for this model", "its rank is no matter here"
+    assert not out.exists() and not left_behind(tmp_path)
+
+
 def test_what_is_no_lora_is_named_in_its_place(tiny_sd15, tmp_path):
     out = tmp_path / "out.safetensors"
     save_file({"emb_params": torch.ones(2, 768)}, tmp_path / "e.safetensors")

@@ -335,6 +335,7 @@ async function open() {
   look();
   status();
   if (run) trigger("follow", { run });
+  if (state.message) toast(state.message, true);
   element.querySelector(".at-train").dataset.ready = "true";
   // Scripts that set the value from the server (an import, say) show it like a preset.
   watch("value", () => {

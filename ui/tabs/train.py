@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,13 @@ class TrainPage:
     def open_page(self, data: dict[str, Any]) -> dict[str, Any]:
         """Everything a page that was just opened needs: the draft, presets, the run to show."""
         drafts = self.context.drafts
-        values = drafts.load(FORM)
+        values = drafts.load(FORM)  # which puts a damaged file aside, see _recovered
         preset = drafts.get(FORM, "preset") or ""
         if values is None:
             values, preset = self.presets.first()
         run = self._find(data.get("run")) or self._latest()
         return {
+            "message": self._recovered(),
             "values": wire_values(values),
             "preset": preset,
             "base": self._preset_values(preset),
@@ -89,6 +91,16 @@ class TrainPage:
             "recent": drafts.recent(FORM),
             "run": run.id if run else None,
         }
+
+    def _recovered(self) -> str:
+        """What is said when the saved form was damaged; nothing when it was not."""
+        found = self.context.drafts.recovered(FORM)
+        if found is None:
+            return ""
+        if found.saved is None:
+            return t("train.draft_lost", name=found.kept)
+        moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.saved))
+        return t("train.draft_restored", time=moment, name=found.kept)
 
     def _preset_values(self, id: str) -> Values | None:
         """What the form's preset says, so that the form can mark what was changed since."""

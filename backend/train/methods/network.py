@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from backend import networks
 from backend.data.types import DatasetPlan
-from backend.errors import InputError, Problem
+from backend.errors import InputError, Problem, said_of
 from backend.families.base import DiffusionModel
 from backend.networks.base import NetworkSpec
 from backend.settings import Settings
@@ -57,9 +57,11 @@ class NetworkMethod:
         start = settings.network.network_weights
         self._start_weights = networks.read_lora(Path(start))[0] if start else None
         if self._start_weights is not None:
-            networks.require_fit(self._start_weights, modules)
+            with said_of(start or "", "network_weights"):
+                networks.require_fit(self._start_weights, modules)
         if self._start_weights is not None and settings.network.dim_from_weights:
-            network = networks.from_weights(self._start_weights, modules, spec, kind)
+            with said_of(start or "", "network_weights"):
+                network = networks.from_weights(self._start_weights, modules, spec, kind)
         else:
             network = networks.create(kind, modules, spec, seed=seed)
         assert isinstance(network, nn.Module)
@@ -82,7 +84,8 @@ class NetworkMethod:
     def start(self) -> list[Problem]:
         notes: list[Problem] = []
         if self._start_weights is not None:
-            left = self.network.load_weights(self._start_weights)
+            with said_of(self.settings.network.network_weights or "", "network_weights"):
+                left = self.network.load_weights(self._start_weights)
             if left:
                 notes.append(
                     Problem(
@@ -222,7 +225,8 @@ def merge_base_weights(settings: Settings, model: DiffusionModel) -> None:
     for index, name in enumerate(section.base_weights):
         weights = networks.read_lora(Path(name).expanduser())[0]
         modules = [*model.adapter_modules(), *model.further_modules()]
-        networks.from_weights(weights, modules).merge(factors[index])
+        with said_of(name, "base_weights"):
+            networks.from_weights(weights, modules).merge(factors[index])
 
 
 def _factors(texts: Sequence[str], count: int) -> list[float]:
