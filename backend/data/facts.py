@@ -12,14 +12,14 @@ import os
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from backend.system import paths
 
 _FILE_BUFFER = 1 << 20
 
-Known = Literal["+", "p", "m"]
-"""Decoded without fault; the same with a colour profile that is broken; decoded as a mask."""
+Known = Literal["s", "p", "t", "b", "m"]
+"""Decoded without fault: nothing to tell, a broken colour profile, transparent in part, both; as a mask."""
 
 
 class FileFacts:
@@ -51,7 +51,7 @@ class FileFacts:
         """What was found when this very file was decoded; None when it was not yet. Raises OSError."""
         return self._decoded.get(self._stamp(path))
 
-    def set_decoded(self, path: str | os.PathLike[str], data: bytes, known: Known = "+") -> None:
+    def set_decoded(self, path: str | os.PathLike[str], data: bytes, known: Known = "s") -> None:
         """Remember a file whose bytes were just read and decoded without fault."""
         self._add(self._stamp(path), _digest(data), known)
 
@@ -86,7 +86,7 @@ class FileFacts:
             digest, _, stamp = line.partition("\t")
             if len(digest) == 33 and stamp.count("\t") == 2:
                 self._known[stamp] = digest[:32]
-                if digest[32] in "+pm":
+                if digest[32] in get_args(Known):
                     self._decoded[stamp] = digest[32]
 
     @staticmethod

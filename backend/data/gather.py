@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backend.data import caption_files
 from backend.data.buckets import BucketRules, assign, enlargement
+from backend.data.caption_files import CaptionText
 from backend.data.facts import FileFacts
 from backend.data.report import Report, count, listing
 from backend.data.scan import Found, Scan
@@ -19,6 +20,12 @@ MOST_CUT = 0.9
 """A picture that would lose more than this share to the cut is left out."""
 MUCH_CUT = 0.5
 """One that loses more than this share is named."""
+
+_SMALL_ADVICE = (
+    "Larger pictures teach more. With aspect buckets, bucket_no_upscale trains these at their own size; "
+    "tools/lint_dataset.py --fix upscaled sets that or leaves them out."
+)
+_UNSUPPORTED_ADVICE = "Save them as PNG, JPEG or WebP to use them."
 
 _SHOWN = 50
 """Broken files of one folder that are named one by one."""
@@ -130,9 +137,7 @@ def _caption(item: Found, subset: Subset, seen: _Captions, scan: Scan, report: R
         told(
             f"{path.name} {read.problem}.",
             where=str(path.parent),
-            next="Save it as UTF-8 text; tools/lint_dataset.py does it with --fix caption_encoding."
-            if read.fatal
-            else "The picture is treated as having no caption.",
+            next=_caption_advice(read),
             kind="caption",
         )
         seen.missing.append(item.name)
@@ -148,6 +153,14 @@ def _caption(item: Found, subset: Subset, seen: _Captions, scan: Scan, report: R
         if applies:
             names.append(path.name)
     return read.text if rules.enable_wildcard else read.text.partition("\n")[0]
+
+
+def _caption_advice(read: CaptionText) -> str:
+    if not read.fatal:
+        return "The picture is treated as having no caption."
+    if read.problem.startswith("is not UTF-8"):
+        return "Save it as UTF-8 text; tools/lint_dataset.py does it with --fix caption_encoding."
+    return "Allow reading it, or take the picture and its caption out of the folder."
 
 
 def _tell_captions(seen: _Captions, subset: Subset, total: int, report: Report) -> None:
@@ -216,15 +229,19 @@ def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, repo
     where = str(scan.folder)
     enlarged = [p.path.name for p in pictures if enlargement(p.geometry) > 1]
     headers = [(item.name, item.header) for item in found]
-    for names, text in (
-        ([item.name for item in found if item.misnamed], "named as another kind; read by content"),
-        ([name for name, header in headers if header.cmyk], "CMYK; converted to sRGB"),
-        ([name for name, header in headers if header.deep], "more than 8 bits a channel; scaled to 8 bits"),
-        (enlarged, "smaller than the training size; enlarged"),
-        (scan.unsupported, "of a kind that is not supported; not used"),
+    for names, text, advice in (
+        ([item.name for item in found if item.misnamed], "named as another kind; read by content", ""),
+        ([name for name, header in headers if header.cmyk], "CMYK; converted to sRGB", ""),
+        (
+            [name for name, header in headers if header.deep],
+            "more than 8 bits a channel; scaled to 8 bits",
+            "",
+        ),
+        (enlarged, "smaller than the training size; enlarged", _SMALL_ADVICE),
+        (scan.unsupported, "of a kind that is not supported; not used", _UNSUPPORTED_ADVICE),
     ):
         if names:
-            report.note(f"{count(len(names), 'picture')} {text}: {listing(names)}.", where=where)
+            report.note(f"{count(len(names), 'picture')} {text}: {listing(names)}.", where=where, next=advice)
     _tell_cut(pictures, where, report)
     for item in found:
         if item.header.frames > 1:
@@ -233,6 +250,7 @@ def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, repo
                 if item.header.kind == "tiff"
                 else f"{item.name} is an animation ({item.header.frames} frames); the first frame is used.",
                 where=where,
+                next="Take it out of the folder if that frame should not be learnt.",
                 kind="frames",
             )
     for names in scan.twins:
@@ -246,6 +264,7 @@ def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, repo
         report.note(
             f"{listing(names)} share one caption file, since they differ by their ending only.",
             where=where,
+            next="Rename one of them to give it a caption of its own, or take one out of the folder.",
             kind="stems",
         )
 
@@ -288,9 +307,21 @@ def tell_doubles(paths: Iterable[Path], facts: FileFacts, report: Report) -> Non
 
 def tell_profiles(paths: Iterable[Path], facts: FileFacts, report: Report) -> None:
     """Name the pictures whose colour profile is broken."""
-    broken = [path.name for path in paths if path.exists() and facts.decoded_as(path) == "p"]
+    broken = [path.name for path in paths if path.exists() and facts.decoded_as(path) in ("p", "b")]
     if broken:
         report.note(
             f"{count(len(broken), 'picture has', 'pictures have')} a broken colour profile, "
             f"so the colours count as sRGB: {listing(broken)}."
+        )
+
+
+def tell_transparent(paths: Iterable[Path], facts: FileFacts, report: Report) -> None:
+    """Name the pictures that are shown on white; ``paths``: those whose transparency is no mask."""
+    clear = [path.name for path in paths if path.exists() and facts.decoded_as(path) in ("t", "b")]
+    if clear:
+        report.note(
+            f"{count(len(clear), 'picture is', 'pictures are')} partly transparent and put on white: "
+            f"{listing(clear)}.",
+            next="Use the transparency as a mask (alpha_mask), or put them on another background yourself.",
+            key="alpha_mask",
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,12 +52,34 @@ def decode_mask(data: bytes) -> Array:
     return np.ascontiguousarray(decode(data)[:, :, 0])
 
 
-def check(data: bytes) -> bool:
-    """Decode a picture and drop it; False when its colour profile is broken, so that it counts as sRGB.
+class Checked(NamedTuple):
+    """What decoding a picture showed."""
 
-    Raises :class:`DecodeError` when it does not decode whole.
-    """
+    sound_profile: bool
+    """Its colour profile, if it has one, can be read; else its colours count as sRGB."""
+    seen_through: bool
+    """Some of it is at least a little transparent."""
+
+
+def check(data: bytes) -> Checked:
+    """Decode a picture and drop it. Raises :class:`DecodeError` when it does not decode whole."""
     image = _open(data)
+    alpha = image.convert("RGBA").getchannel("A") if _transparent(image) else None
+    return Checked(
+        _sound_profile(image),
+        alpha is not None and cast("tuple[int, int]", alpha.getextrema())[0] < 255,
+    )
+
+
+def has_sound_profile(data: bytes) -> bool:
+    """As :class:`Checked` says, of a picture that is known to decode: only its head is read."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return _sound_profile(image)
+
+
+def _sound_profile(image: Image.Image) -> bool:
     profile = image.info.get("icc_profile")
     return not profile or _is_srgb(profile) or _readable(profile)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from backend.data.config import read_config
 from backend.data.facts import FileFacts, default_facts
 from backend.data.folders import look, nothing_found, read_folders, read_metadata
-from backend.data.gather import gather, tell_broken, tell_doubles, tell_profiles
+from backend.data.gather import gather, tell_broken, tell_doubles, tell_profiles, tell_transparent
 from backend.data.index import FolderIndex
 from backend.data.mask_files import pair_masks
 from backend.data.metadata import scan_metadata
@@ -133,11 +133,14 @@ class _Builder:
     def verify(self, specs: list[DatasetSpec]) -> None:
         """Decode every picture and mask; what fails is remembered by path."""
         paths: dict[Path, None] = {}
+        on_white: dict[Path, None] = {}
         masks: set[Path] = set()
         beside: set[Path] = set()
         for spec in specs:
             for subset in spec.subsets:
-                paths.update(dict.fromkeys(found.path for found in self.scan(subset).pictures))
+                own = dict.fromkeys(found.path for found in self.scan(subset).pictures)
+                paths.update(own)
+                on_white.update({} if subset.alpha_mask else own)
                 folder = subset.conditioning_data_dir
                 if folder is not None and folder.is_dir():  # one that is missing is told with the rest
                     names = [folder / name for name in look(folder).pictures]
@@ -147,6 +150,7 @@ class _Builder:
         self.broken = dict(verify(paths, self.facts, lambda done: self.progress("checking", done), masks))
         sound = [path for path in paths if path not in self.broken]
         tell_profiles(sound, self.facts, self.report)
+        tell_transparent((path for path in sound if path in on_white), self.facts, self.report)
         tell_doubles((path for path in sound if path not in beside), self.facts, self.report)
 
     def scan(self, subset: Subset) -> Scan:

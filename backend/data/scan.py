@@ -11,11 +11,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.data import caption_files, headers
-from backend.data.facts import FileFacts
+from backend.data.facts import FileFacts, Known
 from backend.data.headers import ENDINGS, EXTENSIONS, UNSUPPORTED, Header, HeaderError
 from backend.data.index import FolderIndex, Stamp, is_folder, stamp_of
+
+if TYPE_CHECKING:
+    from backend.data.images import Checked
 
 MAX_PIXELS = 200_000_000
 
@@ -170,7 +174,13 @@ def _decoded_before(path: Path, facts: FileFacts, mask: bool) -> bool:
         known = facts.decoded_as(path)
     except OSError:
         return False
-    return known == "m" if mask else known is not None
+    return known == "m" if mask else known not in (None, "m")
+
+
+def _known(found: Checked) -> Known:
+    if found.sound_profile:
+        return "t" if found.seen_through else "s"
+    return "b" if found.seen_through else "p"
 
 
 def _check_with(facts: FileFacts, masks: Collection[Path]) -> Callable[[Path], str]:
@@ -184,7 +194,7 @@ def _check_with(facts: FileFacts, masks: Collection[Path]) -> Callable[[Path], s
                 images.check_mask(data)
                 facts.set_decoded(path, data, "m")
             else:
-                facts.set_decoded(path, data, "+" if images.check(data) else "p")
+                facts.set_decoded(path, data, _known(images.check(data)))
         except images.DecodeError as error:
             return str(error)
         except OSError as error:

@@ -203,6 +203,9 @@ def _kinds(maker: _Maker) -> None:
         "animated", "moving.webp", lambda picture: picture, save_all=True, append_images=frames, lossless=True
     )
     maker.changed("transparent", "see_through.png", _see_through)
+    maker.changed(
+        "profile_broken", "profile.jpg", lambda picture: picture, icc_profile=bytes(200), quality=95
+    )
 
 
 def _copies(maker: _Maker) -> None:

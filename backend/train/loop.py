@@ -74,7 +74,8 @@ def groups(session: Session, position: Position) -> Iterator[list[Batch] | None]
         except PictureFault as fault:
             if session.team.size > 1:
                 raise  # the others cannot be made to wait
-            if not worth_another_try(session, fault, "put the picture back and press Resume"):
+            paused = "paused: put the picture back and press Resume; it goes on by itself then"
+            if not worth_another_try(session, fault, paused):
                 yield None
                 return
 

@@ -137,14 +137,20 @@ def patiently(session: Session, write: Callable[[], None]) -> None:
         try:
             return write()
         except (StorageFault, EnvironmentFault) as fault:
-            if not worth_another_try(session, fault, "free some space and press Resume"):
+            if not worth_another_try(session, fault, _FULL):
                 raise
 
 
-def worth_another_try(session: Session, fault: AtelierError, advice: str) -> bool:
-    """Pause for what another try may cure, until told to resume or for a while; False when told to stop."""
+_FULL = "paused: free some space and press Resume; it goes on by itself then"
+
+
+def worth_another_try(session: Session, fault: AtelierError, paused: str) -> bool:
+    """Pause for what another try may cure, until told to resume or for a while; False when told to stop.
+
+    ``paused``: what to do meanwhile, for a person.
+    """
     session.events.emit("warning", text=fault.text(), problem=fault.problems[0].as_dict())
-    session.events.emit("note", text=f"paused: {advice}; it goes on by itself then")
+    session.events.emit("note", text=paused)
     session.events.emit("state", state="paused")
     if session.wait(RETRY_SECONDS) == "stop":
         return False

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -82,7 +83,8 @@ def test_checking_once_is_enough_until_a_file_changes(
     from backend.data import images
 
     checked: list[bytes] = []
-    monkeypatch.setattr(images, "check", checked.append)
+    check = images.check
+    monkeypatch.setattr(images, "check", lambda data: (checked.append(data), check(data))[1])
     plan_of(folder)
     assert checked == []
     add_picture(folder, "img_00.png", (80, 80))
@@ -141,13 +143,32 @@ def test_animations_use_their_first_frame_and_say_so(tmp_path: Path) -> None:
     assert "e.avif is an animation (3 frames)" in notes_of(plan)
     assert "a.webp is an animation (3 frames)" in notes_of(plan)
     assert "b.png is an animation (3 frames)" in notes_of(plan)
+    assert notes_of(plan).count("Take it out of the folder if that frame should not be learnt") == 5
+
+
+def test_transparent_pictures_are_told_unless_they_are_masks(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    clear = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
+    clear.paste((0, 90, 0, 255), (8, 8, 40, 40))
+    clear.save(folder / "a.png")
+    clear.save(folder / "b.png", icc_profile=b"no profile" * 600)
+    Image.new("RGBA", (64, 64), (200, 0, 0, 255)).save(folder / "solid.png")
+    for _ in range(2):  # the second time nothing is decoded
+        notes = notes_of(plan_of(folder, class_tokens="x"))
+        assert "2 pictures are partly transparent and put on white: a.png, b.png" in notes
+        assert "alpha_mask" in notes and "broken colour profile, so the colours count as sRGB: b.png" in notes
+    as_masks = plan_of(folder, class_tokens="x", alpha_mask=True, masked_loss=True)
+    assert "partly transparent" not in notes_of(as_masks)
 
 
 def test_unsupported_kinds_are_counted(pictures: Callable[..., Path]) -> None:
     folder = pictures()
     for name in ("d.heic", "e.jxl", "f.PSD"):
         (folder / name).write_bytes(b"x")
-    assert "3 pictures of a kind that is not supported" in notes_of(plan_of(folder))
+    notes = notes_of(plan_of(folder))
+    assert "3 pictures of a kind that is not supported; not used: d.heic, e.jxl, f.PSD" in notes
+    assert "Save them as PNG, JPEG or WebP" in notes
 
 
 def test_a_tiny_picture_is_left_out(pictures: Callable[..., Path]) -> None:
@@ -162,7 +183,26 @@ def test_a_small_picture_is_enlarged_and_named(pictures: Callable[..., Path]) ->
     folder = pictures(size=(300, 300))
     plan = plan_of(folder, resolution="1024")
     assert plan.image_count == 4
-    assert "4 pictures smaller than the training size; enlarged" in notes_of(plan)
+    notes = notes_of(plan)
+    assert "4 pictures smaller than the training size; enlarged: img_00.png, img_01.png" in notes
+    assert "bucket_no_upscale" in notes and "--fix upscaled" in notes, "the choice"
+    kept = plan_of(folder, resolution="1024", enable_bucket=True, bucket_no_upscale=True, min_bucket_reso=64)
+    assert "enlarged" not in notes_of(kept)
+    assert all(picture.geometry.bucket == (256, 256) for picture in kept.datasets[0].pictures)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (63, 20), (64, 63)])
+def test_a_picture_below_the_bucket_step_makes_no_bucket_of_size_zero(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    folder = tmp_path / "set"
+    add_picture(folder, "good.png", (600, 600))
+    add_picture(folder, "dot.png", size)
+    options = {"enable_bucket": True, "bucket_no_upscale": True, "min_bucket_reso": 64, "resolution": "512"}
+    plan = plan_of(folder, **options)
+    assert all(min(bucket) >= 64 for bucket in plan.datasets[0].buckets())
+    used = {picture.path.name for picture in plan.datasets[0].pictures}
+    assert "dot.png" in used or f"dot.png is left out: {size[0]}x{size[1]} px" in notes_of(plan)
 
 
 def test_a_bomb_is_refused_by_its_header(pictures: Callable[..., Path]) -> None:
@@ -202,7 +242,8 @@ def test_two_pictures_with_one_caption_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     add_picture(folder, "a.png")
     add_picture(folder, "a.jpg", caption=None)
-    assert "a.jpg, a.png share one caption file" in notes_of(plan_of(folder))
+    notes = notes_of(plan_of(folder))
+    assert "a.jpg, a.png share one caption file" in notes and "Rename one of them" in notes
 
 
 def test_missing_captions_are_named(pictures: Callable[..., Path]) -> None:
@@ -243,6 +284,23 @@ def test_captions_that_all_have_another_ending_are_no_news(pictures: Callable[..
     assert "1 caption has another ending than .txt: img_00.caption" in notes_of(
         plan_of(folder, class_tokens="a ball")
     )
+
+
+def test_a_caption_that_may_not_be_read_stops_with_its_name_and_what_helps(
+    pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pictures()
+    opened = open
+
+    def denied(path: object, *args: Any, **options: Any) -> Any:
+        if str(path).endswith("img_01.txt"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("builtins.open", denied)
+    text = refused(folder)
+    assert "img_01.txt cannot be read (permission denied)" in text and "Allow reading it" in text
+    assert "UTF-8" not in text
 
 
 def test_a_caption_that_is_not_utf8_stops_with_its_name(pictures: Callable[..., Path]) -> None:
@@ -308,10 +366,14 @@ def test_a_loop_of_links_and_a_link_to_nowhere(pictures: Callable[..., Path]) ->
     try:
         (folder / "round").symlink_to(folder, target_is_directory=True)
         (folder / "gone.png").symlink_to(folder / "nothing.png")
+        for name in ("circle.png", "circle", "circle.heic"):
+            (folder / name).symlink_to(folder / name)
     except OSError:
         pytest.skip("links cannot be made here")
-    assert "gone.png cannot be read" in refused(folder)
+    said = refused(folder)
+    assert "gone.png cannot be read" in said and "circle.png cannot be read" in said
     (folder / "gone.png").unlink()
+    (folder / "circle.png").unlink()
     assert plan_of(folder).image_count == 4
 
 

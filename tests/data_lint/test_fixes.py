@@ -101,7 +101,13 @@ def test_trigger_words_are_put_right(planted: Planted) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "name"),
-    [("cmyk", "print"), ("deep", "deep"), ("rotated", "on_side"), ("transparent", "see_through")],
+    [
+        ("cmyk", "print"),
+        ("deep", "deep"),
+        ("rotated", "on_side"),
+        ("transparent", "see_through"),
+        ("profile_broken", "profile"),
+    ],
 )
 def test_pictures_are_converted_to_what_training_sees(planted: Planted, rule: str, name: str) -> None:
     fix = fix_of(planted, rule)

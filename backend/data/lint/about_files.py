@@ -51,6 +51,12 @@ def cmyk(survey: Survey) -> Iterator[Hit]:
     return (hit(item, "CMYK; converted to sRGB") for item, header in _headers(survey) if header.cmyk)
 
 
+def broken_profiles(survey: Survey) -> Iterator[Hit]:
+    for item in survey.sound:
+        if item.look.broken_profile:
+            yield hit(item, "its colour profile cannot be read; the colours count as sRGB")
+
+
 def deep(survey: Survey) -> Iterator[Hit]:
     return (
         hit(item, "more than 8 bits a channel; scaled to 8")

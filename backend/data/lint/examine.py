@@ -36,7 +36,7 @@ class Watch:
     should_stop: Callable[[], bool]
 
 
-VERSION = 1
+VERSION = 2
 """Counts changes to what is remembered of a file."""
 _SLICE = 256
 _LARGE = 20_000_000
@@ -58,6 +58,8 @@ class Look:
     """Share of the picture that is fully transparent."""
     seen_through: bool = False
     """Some of it is at least a little transparent."""
+    broken_profile: bool = False
+    """It has a colour profile that cannot be read."""
     brightest: int = 255
     """Of a mask."""
     rim: float = 0.0
@@ -161,11 +163,13 @@ def _decoded(data: bytes, role: Role) -> Look:
     if role == "mask":
         return _mask_look(images.decode_mask(data), digest)
     pixels, alpha = images.decode_with_alpha(data)
+    broken_profile = not images.has_sound_profile(data)
     if alpha is None:
-        return Look(digest=digest, prints=prints(pixels))
+        return Look(digest=digest, prints=prints(pixels), broken_profile=broken_profile)
     return Look(
         digest=digest,
         prints=prints(pixels),
+        broken_profile=broken_profile,
         clear=float((alpha == 0).mean()),
         seen_through=bool((alpha < 255).any()),
     )

@@ -30,6 +30,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("cmyk", "note", "picture is CMYK", "pictures are CMYK", about_files.cmyk, cures.convert("in sRGB")),
     Rule(
+        "profile_broken", "warning", "picture has a broken colour profile",
+        "pictures have a broken colour profile", about_files.broken_profiles, cures.convert("in sRGB"),
+    ),
+    Rule(
         "deep", "note", "picture has 16 bits a channel", "pictures have 16 bits a channel",
         about_files.deep, cures.convert("with 8 bits"),
     ),
