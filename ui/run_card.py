@@ -10,6 +10,7 @@ from backend.jobs.follow import Follower, RunView, Sample
 from backend.jobs.remarks import read_remarks
 from backend.jobs.runs import Run
 from backend.system.headers import readable_size
+from ui.i18n import said
 from ui.thumbnails import thumbnail
 
 _FIRST = ("title", "base", "kind", "steps", "epochs", "average_loss", "validation_loss", "seed")
@@ -32,12 +33,23 @@ def card(run: Run) -> dict[str, Any]:
         "facts": _facts({**view.plan, **told}),
         "usage": str(told.get("usage") or ""),
         "fault": str(told.get("fault") or ""),
+        "messages": _messages(view),
         "result": str(result.get("path") or ""),
         "files": [_file(saved.path, saved.kind, saved.step) for saved in view.saved],
         "pictures": before_and_after(run, view),
         "tags": list(remarks.tags),
         "note": remarks.note,
     }
+
+
+def _messages(view: RunView) -> list[dict[str, str]]:
+    """What was left out, changed or replaced, and what else the run said; warnings first."""
+    found = [
+        {"kind": message.kind, "text": said(message.text)}
+        for message in view.messages
+        if message.kind in ("warning", "note") and message.text
+    ]
+    return sorted(found, key=lambda message: message["kind"] != "warning")
 
 
 def before_and_after(run: Run, view: RunView) -> list[dict[str, Any]]:
@@ -93,4 +105,4 @@ def _text(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000:
         return f"{value:,}"
-    return "" if value is None else str(value)
+    return "" if value is None else said(value) if isinstance(value, str) else str(value)

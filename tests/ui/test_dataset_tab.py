@@ -310,3 +310,19 @@ def test_every_text_of_the_page_exists_and_is_used() -> None:
     asked |= {"alt_original", "alt_trained"}
     assert sorted(asked - own - beginnings) == []
     assert sorted(own - asked) == []
+
+
+def test_a_folder_is_shown_though_the_train_page_names_a_metadata_file_for_another(
+    shelf: Shelf, folder: Path, tmp_path: Path
+):
+    """What stands beside the Train page's own folder says nothing of other folders."""
+    other = tmp_path / "dogs"
+    other.mkdir()
+    Image.new("RGB", (128, 96)).save(other / "only.png")
+    metadata = tmp_path / "meta.json"
+    metadata.write_text(json.dumps({str(other / "only"): {"caption": "a dog"}}), encoding="utf-8")
+    draft = {"training_method": "finetune", "train_data_dir": str(other), "in_json": str(metadata)}
+    shelf.context.drafts.save("train", draft)
+    look = LookCalls(shelf)
+    assert call(look.open_dataset, path=str(folder), again=True)["facts"]["pictures"] == 3
+    assert call(look.open_dataset, path=str(other), again=True)["facts"]["pictures"] == 1

@@ -54,7 +54,7 @@ function figure(label, value, more = "") {
 function drawFacts(found) {
   facts = found;
   $(".ds-figures").replaceChildren(
-    figure(text("fact_pictures"), count(found.pictures), [found.reg && text("fact_reg", { n: count(found.reg) }), found.held && text("fact_held", { n: count(found.held) })].filter(Boolean).join(", ")),
+    figure(text("fact_pictures"), count(found.pictures), [found.reg && text("fact_reg", { n: count(found.reg) }), found.held && text("fact_held", { n: count(found.held) })].filter(Boolean).join(text("and"))),
     figure(text("fact_captions"), count(found.captioned), found.pictures > found.captioned ? text("fact_without", { n: count(found.pictures - found.captioned) }) : ""),
     found.masked ? figure(text("fact_masks"), count(found.masked)) : "",
     figure(text("fact_buckets"), count(found.buckets.length), found.resolution),

@@ -3,7 +3,7 @@ function example(one) {
   const thumb = node("div", "ds-thumb");
   const label = [one.name, one.detail].filter(Boolean).join(": ");
   const made = one.id ? button("ds-example", "", () => enlarge(one.id)) : node("div", "ds-example");
-  made.append(thumb, node("b", "", one.name), one.detail ? node("span", "", one.detail) : "");
+  made.append(...(one.folder ? [] : [thumb]), node("b", "", one.name), one.detail ? node("span", "", one.detail) : "");
   made.title = label;
   if (!one.id) fillThumb(thumb, "");
   else if (thumbs.has(thumbKey(one, false))) fillThumb(thumb, thumbs.get(thumbKey(one, false)));

@@ -124,7 +124,7 @@ class DoctorCalls:
         return found
 
     def _told(self, opened: Opened, found: Findings | None) -> dict[str, Any]:
-        ids = {opened.store.get(id).picture: id for id in opened.pictures} if found else {}
+        ids = _ids(opened) if found else {}
         last = next(iter(pending(roots(opened))), None)
         return {
             "findings": [_as_dict(opened, one, ids) for one in found.findings] if found else None,
@@ -137,6 +137,13 @@ def roots(opened: Opened) -> list[Path]:
     """Folders that the dataset's fixes may touch."""
     folders = [subset.image_dir for dataset in opened.plan.datasets for subset in dataset.subsets]
     return [*dict.fromkeys(folders), opened.path]
+
+
+def _ids(opened: Opened) -> dict[Path, str]:
+    """Pictures, and captions that belong to one, by their files."""
+    captions = {id: opened.store.get(id) for id in opened.pictures}
+    found = {caption.path: id for id, caption in captions.items()}
+    return found | {caption.picture: id for id, caption in captions.items()}
 
 
 def _as_dict(opened: Opened, finding: Finding, ids: dict[Path, str]) -> dict[str, Any]:
@@ -155,7 +162,13 @@ def _as_dict(opened: Opened, finding: Finding, ids: dict[Path, str]) -> dict[str
 def _example(opened: Opened, path: Path, detail: str, ids: dict[Path, str]) -> dict[str, Any]:
     id = ids.get(path) or ids.get(path.resolve()) or ""
     mark = changed_at(opened.pictures[id]) if id else ""
-    return {"id": id, "mark": mark, "name": path.name, "detail": said(detail)}
+    return {
+        "id": id,
+        "mark": mark,
+        "name": path.name,
+        "detail": said(detail),
+        "folder": not id and path.is_dir(),
+    }
 
 
 def _line(opened: Opened, change: Any) -> str:

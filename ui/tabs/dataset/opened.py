@@ -21,7 +21,9 @@ from ui.i18n import said, t
 _TAGS = 2000
 """Tags that are sent to the page."""
 _CONFIGS = (".toml", ".json")
-_ELSEWHERE = ("train_data_dir", "reg_data_dir", "dataset_config")
+_ELSEWHERE = ("train_data_dir", "reg_data_dir", "dataset_config", "in_json")
+_BESIDE = ("reg_data_dir", "in_json")
+"""What the Train page's form says of its own folder, and of no other."""
 
 
 def settings_for(path: Path, draft: Mapping[str, Any]) -> Settings:
@@ -31,9 +33,9 @@ def settings_for(path: Path, draft: Mapping[str, Any]) -> Settings:
     """
     settings = read({key: value for key, value in draft.items() if key not in _ELSEWHERE}).settings
     key = "dataset_config" if path.suffix.lower() in _CONFIGS and not path.is_dir() else "train_data_dir"
-    regular = draft.get("reg_data_dir") if draft.get("train_data_dir") == str(path) else None
+    beside = {name: draft.get(name) if draft.get("train_data_dir") == str(path) else None for name in _BESIDE}
     masked = key == "dataset_config" or settings.loss.masked_loss
-    return settings.replace(**{key: str(path), "reg_data_dir": regular, "masked_loss": masked})
+    return settings.replace(**{key: str(path), **beside, "masked_loss": masked})
 
 
 class Opened:
