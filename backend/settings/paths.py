@@ -31,6 +31,8 @@ LABELS = {
 LONGEST_NAME = 255
 """Bytes (letters on Windows) of the name of a file or folder, the limit of every common file system."""
 
+LONGEST_PATH = {"win32": 32767, "darwin": 1024}.get(sys.platform, 4096)
+"""Bytes (letters on Windows) of a whole path that the system takes, the zero at its end among them."""
 
 _ENDING = "-step00000000.safetensors.partial-4294967295"
 """The longest that is put behind a result's name."""
@@ -121,15 +123,28 @@ def write_problem(path: Path, key: str = "output_dir") -> Problem | None:
 
 
 def name_problem(path: Path, key: str | None = None) -> Problem | None:
-    """What is wrong with a path whatever the disk holds: a name in it that is longer than any may be."""
+    """What is wrong with a path whatever the disk holds: a name in it, or all of it, is too long."""
     long = next((part for part in path.parts if _length(part) > LONGEST_NAME), None)
     if long is None:
-        return None
+        return _path_problem(path, key)
     return Problem(
         f"the name {long[:20]}... is too long",
         where=str(path),
         why=f"it has {_length(long)} bytes; {LONGEST_NAME} is the limit",
         next="choose a shorter name",
+        key=key,
+    )
+
+
+def _path_problem(path: Path, key: str | None) -> Problem | None:
+    """What is wrong with a path as a whole: longer than the system takes, with room for a result's name."""
+    length, most = _length(str(path.absolute())), LONGEST_PATH - LONGEST_NAME
+    if length <= most:
+        return None
+    return Problem(
+        f"the path {str(path)[:40]}... is too long",
+        why=f"it has {length} bytes; {most} is the limit, so that a result's name fits behind it",
+        next="choose a folder nearer to the top",
         key=key,
     )
 

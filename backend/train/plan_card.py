@@ -38,6 +38,7 @@ from backend.train.outline import count_need
 from backend.train.preflight import Prepared, prepare
 from backend.train.resume import place
 from backend.train.room import check_space, disks, forecast
+from backend.train.texts import cut_captions
 
 _TRAINED_BYTES, _GRADIENT_BYTES = 8, 4
 """Of a trained number: itself and its gradient, in float32; the model's own are counted with the model."""
@@ -84,7 +85,8 @@ def plan_card(settings: Settings) -> dict[str, Any]:
         "differences": rows,
         "memory": _memory(model, method, prepared, settings, device),
     }
-    card["notes"] = [note.as_dict() for note in (*prepared.notes, *notes, *on_processor())]
+    cut = cut_captions(model, prepared.plan, settings.model)
+    card["notes"] = [note.as_dict() for note in (*prepared.notes, *notes, *on_processor(), *cut)]
     short = shortage(device, card["memory"]["total"], settings, lambda s: needed(prepared, s))
     card["problems"] = [*_problems(files), *([short.as_dict()] if short else [])]
     return card

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -70,7 +70,9 @@ def prepare(settings: Settings, *, verify: bool = True) -> Prepared:
     _collect(problems, lambda: _schedule_class(settings))
     _collect(problems, lambda: _optimizer_class(settings))
     size = default_resolution(base, asked_prediction(settings.model)) if base else 512
+    before = tuple(problems)
     plan = _collect(problems, lambda: build_plan(settings, verify=verify, default_resolution=size))
+    problems = [*before, *_news(before, problems[len(before) :])]
     if base is not None and plan is not None:
         _collect(problems, lambda: require_sizes(plan, base))
     if plan is not None:
@@ -180,6 +182,15 @@ def _collect(problems: list[Problem], work: Callable[[], T]) -> T | None:
     except AtelierError as error:
         problems.extend(error.problems)
         return None
+
+
+_DATA_KEYS = {"train_data_dir", "reg_data_dir", "conditioning_data_dir", "dataset_config", "in_json"}
+
+
+def _news(told: Iterable[Problem], found: Iterable[Problem]) -> list[Problem]:
+    """Without what reading the dataset says once more of a folder or file that is known to be wrong."""
+    known = {problem.key for problem in told} & _DATA_KEYS
+    return [problem for problem in found if problem.key not in known]
 
 
 def _once(problems: list[Problem]) -> list[Problem]:

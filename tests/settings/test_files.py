@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.settings import Settings, check_files
+from backend.settings import Settings, check_files, paths
 
 
 @pytest.fixture
@@ -105,3 +105,11 @@ def test_an_empty_output_folder_is_the_default() -> None:
 
 def test_a_path_too_long_for_the_system() -> None:
     assert "is too long" in said(pretrained_model_name_or_path="/" + "x" * 5000)
+
+
+def test_a_deep_folder_in_which_a_result_would_have_no_name(tmp_path: Path) -> None:
+    levels = ["d" * 200] * (paths.LONGEST_PATH // 200)
+    deep = tmp_path.joinpath(*levels)
+    told = said(output_dir=deep)
+    assert f"it has {len(str(deep))} bytes" in told and "choose a folder nearer to the top" in told
+    assert "too long" not in said(output_dir=tmp_path.joinpath("o" * 150, "p" * 150)), "300 letters are fine"

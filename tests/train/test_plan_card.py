@@ -79,6 +79,7 @@ def test_the_plan_is_that_of_the_run_and_nothing_is_read_or_written(
     assert memory["trained"] == 16 * card["parameters"], "itself, its gradient and two numbers of AdamW"
     assert memory["total"] == memory["weights"] + memory["trained"] + memory["activations"]
     assert card["problems"] == [] and not (tmp_path / "out").exists()
+    assert not any("cut there" in note["what"] for note in card["notes"])
     text = card_text(card)
     assert "264 modules" in text and "18 steps in 3 epochs" in text and "memory: about" in text
 
@@ -148,6 +149,20 @@ def test_a_model_that_cannot_be_counted_still_has_a_plan(
     card = plan_card(Settings.from_flat(options))
     assert card["memory"]["total"] is None and "needs real numbers" in card_text(card)
     assert callable(count_need)
+
+
+def test_captions_that_will_be_cut_are_counted_before_a_start(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    words = " ".join(f"word{number}" for number in range(2000))
+    folder = draw_pictures(tmp_path / "long", count=3) / "2_sks shape"
+    long = sorted(folder.glob("*.txt"))[1:]
+    for path in long:
+        path.write_text(words)
+    card = plan_card(Settings.from_flat({**options, "train_data_dir": str(folder.parent)}))
+    (note,) = [note["what"] for note in card["notes"] if "cut there" in note["what"]]
+    assert note.startswith("2 captions are longer than 75 tokens")
+    assert all(f"{path.stem}.png" in note for path in long) and "max_token_length 150" in note
 
 
 @pytest.mark.parametrize("build", [build_tiny_sd2, build_tiny_sdxl])

@@ -58,6 +58,17 @@ def test_results_among_pictures_of_a_dataset_file_are_refused(tmp_path: Path) ->
         assert word in told["output_dir"] and str(pictures.resolve()) in told["output_dir"]
 
 
+@pytest.mark.parametrize("wrong", ["gone", "a.txt"])
+def test_a_wrong_picture_folder_is_told_once(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError) as caught:
+        prepare(
+            settings_of(tmp_path / wrong, pretrained_model_name_or_path=str(tmp_path / "none.safetensors"))
+        )
+    keys = [problem.key for problem in caught.value.problems]
+    assert sorted(map(str, keys)) == ["pretrained_model_name_or_path", "train_data_dir"]
+
+
 def test_start_weights_that_are_a_model_are_told_among_all(tmp_path: Path, tiny_sd15: Path) -> None:
     pictures = draw_pictures(tmp_path / "1_sks dog", 2).parent
     told = found(

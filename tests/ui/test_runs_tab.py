@@ -34,6 +34,8 @@ def run(page: RunsPage) -> Run:
     result = make_lora(run.path / "checkpoints" / "cat.safetensors")
     log = EventLog(run.events)
     log.emit("plan", title="LoRA, rank 4", images=12, notes=["x"], buckets=[{"size": [64, 64], "count": 12}])
+    log.emit("note", text="2 pictures left out: a.png is empty (0 bytes); b.png is cut off.")
+    log.emit("warning", text="no room")
     for step in (0, 5, 10):
         Image.new("RGB", (64, 64)).save(run.path / "samples" / f"{step}.png")
         log.emit("sample", path=f"samples/{step}.png", step=step, index=0, prompt="a cat", seed=1)
@@ -75,6 +77,8 @@ def test_the_card_shows_result_files_and_both_ends(page: RunsPage, run: Run) -> 
         ("cat.safetensors", True),
         ("old.safetensors", False),
     ]
+    assert [message["kind"] for message in card["messages"]] == ["warning", "note"]
+    assert card["messages"][1]["text"].startswith("2 pictures left out: a.png is empty")
     (row,) = card["pictures"]
     assert [end["step"] for end in row["ends"]] == [0, 10]
     assert row["ends"][0]["url"].endswith("/samples/0.png") and row["ends"][0]["small"].endswith(".webp")

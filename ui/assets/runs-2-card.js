@@ -24,10 +24,19 @@ function drawCard(card) {
     card.usage ? usage(card.usage) : null,
     card.pictures.length ? pictures(card.pictures) : null,
     facts,
+    card.messages.length ? messages(card.messages) : null,
     card.files.length ? files(card) : null,
     remarks(card),
     tools(card, run),
   );
+}
+
+// Folded, since a run may have much to say; warnings are worth seeing at once.
+function messages(told) {
+  const rows = told.map(({ kind, text }) => make("li", kind === "warning" ? "at-warned" : "", text));
+  const box = make("details", "at-card-told", make("summary", "", say("told", { n: told.length })), make("ul", "", ...rows));
+  box.open = told.some(({ kind }) => kind === "warning");
+  return box;
 }
 
 function usage(text) {
