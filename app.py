@@ -25,6 +25,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--password", help="password of the page; one is made and printed if it is needed and missing"
     )
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="a further name by which browsers may ask for the page, such as that of a proxy",
+    )  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs")
     parser.add_argument(
@@ -48,7 +52,8 @@ def main() -> None:
     from ui.page import build, launch_options
 
     server.require_mcp(options.mcp)
-    context = open_context(local=server.is_local(options.listen), safe_tools=options.mcp)
+    local = server.is_local(options.listen)
+    context = open_context(local=local, safe_tools=options.mcp)
     page = build(context)
     page.launch(
         server_name=options.listen,
@@ -56,10 +61,10 @@ def main() -> None:
         auth=server.password_check(password) if password else None,
         inbrowser=False,
         mcp_server=options.mcp,
-        **launch_options(context),
+        **launch_options(context, local, options.allow_host),
     )
     context.queue.start()
-    shown = "127.0.0.1" if server.is_local(options.listen) else options.listen
+    shown = "127.0.0.1" if local else options.listen
     print(f"Atelier is at http://{shown}:{port}", flush=True)
     if not options.no_browser:
         webbrowser.open(f"http://{shown}:{port}/start")

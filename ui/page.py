@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from ui import offers
 from ui.context import Context
 from ui.docs.route import routes
 from ui.form import ASSETS, asset
+from ui.guard import Guard
 from ui.header import header
 from ui.i18n import DEFAULT, NAMES, language, speaking, t
 from ui.i18n.language import COOKIE, LanguageOfRequest
@@ -144,8 +145,14 @@ def _style() -> str:
     return f"<style>.gradio-container.gradio-container {{ {asset('page.css')} {asset('form.css')} }}</style>"
 
 
-def launch_options(context: Context) -> dict[str, Any]:
-    """What ``Blocks.launch`` is given apart from address and password."""
+def launch_options(
+    context: Context, local: bool = True, allowed_hosts: Collection[str] = ()
+) -> dict[str, Any]:
+    """What ``Blocks.launch`` is given apart from address and password.
+
+    ``local`` and ``allowed_hosts``: see :class:`ui.guard.Guard`.
+    """
+    guard = Middleware(Guard, local=local, allowed=allowed_hosts)
     return {
         "theme": theme(),
         "head": _EARLY + _style(),
@@ -159,5 +166,5 @@ def launch_options(context: Context) -> dict[str, Any]:
         "quiet": True,
         "prevent_thread_lock": True,
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)], "routes": routes()},
+        "app_kwargs": {"middleware": [guard, Middleware(LanguageOfRequest)], "routes": routes()},
     }

@@ -8,7 +8,9 @@ from backend import settings as settings_package
 from backend.errors import InputError, Problem
 from backend.jobs.runs import Run
 from backend.settings.declare import declarations
-from backend.train.checkpoints import newest_state
+from backend.train.checkpoints import load_state, newest_state
+from backend.train.differences import changed_options, require_possible
+from backend.train.resume import restore_points
 from backend.weights.safefile import write_text_atomic
 
 _STILL_COUNT = frozenset(("max_data_loader_n_workers", "skip_broken_images"))
@@ -19,15 +21,17 @@ def amend(run: Run, argv: Sequence[str]) -> None:
     """Put options of a command line into the run's ``config.toml``. What they change is told later.
 
     Raises:
-        InputError: an option is wrong, or one of those that ``dataset.toml`` decides; there is no
-            restore point to go on from.
+        InputError: an option is wrong, one of those that ``dataset.toml`` decides, or one that the
+            restore point cannot live with; there is none to go on from.
     """
     if not argv:
         return
-    if newest_state((run.path / "state").iterdir())[0] is None:
-        raise InputError(
+    newest, damaged = newest_state(restore_points(run))
+    if newest is None:
+        none = Problem(
             f"{run.id} has no restore point to go on from", next="start a new run with these options"
         )
+        raise InputError(damaged or none)
     command = settings_package.parse_command_line(
         argv, prog="python -m backend.train RUN --resume", complete=False
     )
@@ -49,4 +53,6 @@ def amend(run: Run, argv: Sequence[str]) -> None:
     values = command.settings.flat()
     settings = settings_package.read_toml(run.config)
     settings = settings.replace(**{key: values[key] for key in command.given})
+    # What is refused must not be in the file: the run could not be resumed without it either then.
+    require_possible(changed_options(load_state(newest).facts, settings))
     write_text_atomic(run.config, settings_package.to_toml(settings))

@@ -69,6 +69,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
     return sorted(found, key=lambda one: _ORDER.index(one.effect))
 
 
+def changed_options(before: Mapping[str, Any], settings: Settings) -> list[Difference]:
+    """Options alone that differ from those of a restore point."""
+    return list(_of_settings(before, {"settings": _public(settings)}))
+
+
 def require_possible(found: list[Difference]) -> None:
     """Refuse to resume when something changed that the restore point cannot live with.
 

@@ -37,9 +37,7 @@ def find_state(run: Run, settings: Settings, resume: bool, events: Sink) -> Stat
         return load_state(Path(settings.saving.resume).expanduser())
     if not resume:
         return None
-    entries = Manifest(run.path / "manifest.json").entries()
-    beside = [Path(entry.path) for entry in entries if entry.kind == "state"]
-    newest, damaged = newest_state([*(run.path / "state").iterdir(), *beside])
+    newest, damaged = newest_state(restore_points(run))
     for problem in damaged:
         events.emit("warning", text=problem.text(), problem=problem.as_dict())
     if newest is None and damaged:
@@ -52,6 +50,14 @@ def find_state(run: Run, settings: Settings, resume: bool, events: Sink) -> Stat
         return None
     events.emit("note", text=f"going on from {newest.name}")
     return load_state(newest)
+
+
+def restore_points(run: Run) -> list[Path]:
+    """Folders of a run's restore points, its rolling one and those beside its files, sound or not."""
+    entries = Manifest(run.path / "manifest.json").entries()
+    beside = [Path(entry.path) for entry in entries if entry.kind == "state"]
+    own = run.path / "state"
+    return [*(own.iterdir() if own.is_dir() else ()), *beside]
 
 
 def compare(state: State, identity: Mapping[str, Any], events: Sink, other_pictures: bool = False) -> None:
