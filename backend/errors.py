@@ -109,11 +109,22 @@ def kind_of(error: OSError) -> type[AtelierError]:
     return InputError if wrong else EnvironmentFault
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether a write failed for want of room."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
 def of_system(error: OSError | MemoryError) -> AtelierError:
     """What the operating system refused where nobody foresaw it, in words."""
     if isinstance(error, MemoryError):
         return EnvironmentFault(
             "the memory (RAM) of this machine is not enough", next="close other programs, or use less at once"
+        )
+    if disk_is_full(error):
+        return EnvironmentFault(
+            "the disk is full (no space left on device)",
+            where=str(error.filename or ""),
+            next="free some space, then try again",
         )
     reason = (error.strerror or str(error)).lower()
     problem = Problem(

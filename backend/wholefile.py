@@ -46,6 +46,10 @@ def replacing(path: Path) -> Generator[NewFile, None, None]:
             new.settle()
         _rename(partial, path)
         settle_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(partial), partial):  # people know the file by its own name
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

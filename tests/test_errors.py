@@ -50,6 +50,7 @@ def _ended(body: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ("open('nowhere/file.txt')", 2, "nowhere/file.txt: "),
         ("raise PermissionError(13, 'Permission denied', 'secret.bin')", 3, "secret.bin: "),
         ("raise OSError(28, 'No space left on device')", 3, "no space left"),
+        ("raise OSError(28, 'No space left on device', 'a.toml')", 3, "a.toml: the disk is full"),
         ("raise MemoryError", 3, "memory (RAM)"),
     ],
 )

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from backend.errors import AtelierError, Problem
+from backend.errors import AtelierError, Problem, of_system
 from ui.i18n import said_problem, t
 
 Call = Callable[[dict[str, Any]], dict[str, Any]]
@@ -30,6 +30,8 @@ def callable_from_page(method: Call) -> Call:
             return {"problems": [], **method(data)}
         except AtelierError as error:
             return {"problems": problem_dicts(error.problems)}
+        except (OSError, MemoryError) as error:
+            return {"problems": problem_dicts(of_system(error).problems)}
         except Exception as error:
             traceback.print_exc()
             problem = Problem(

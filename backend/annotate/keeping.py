@@ -12,8 +12,10 @@ from typing import Protocol
 
 from backend.annotate import metadata
 from backend.annotate.settings import Existing
+from backend.data import caption_files
 from backend.data.edit import Caption, CaptionStore, Change, Preview
 from backend.data.edit.store import journal_path
+from backend.data.report import count, listing
 
 Join = Callable[[str, str], str]
 """(text that is there, new text) -> text, for append."""
@@ -51,6 +53,7 @@ class CaptionFiles:
     ) -> None:
         self.edit: int | None = None
         self._existing, self._join, self._title = existing, join, title
+        self._written: list[Path] = []
         parents = list(dict.fromkeys(path.parent for path in paths))
         self._store = open_store(folder, parents, extension)
         self._ids = {self._store.get(id).picture: id for id in self._store.ids()}
@@ -85,6 +88,7 @@ class CaptionFiles:
             changes.append(Change(caption.id, caption.path, caption.text, after, caption.version))
         applied = self._store.apply(Preview(self._title, tuple(changes), 0), onto=self.edit)
         self.edit = applied.edit or self.edit
+        self._written += [path for path, _ in texts]
         by_file = {change.path: path for change, (path, _) in zip(changes, texts, strict=True)}
         lost = [
             (by_file[one.path], f"keeps its text: {one.path.name} was changed meanwhile")
@@ -93,7 +97,18 @@ class CaptionFiles:
         return lost + [(by_file[Path(one.where)], one.what) for one in applied.failed]
 
     def close(self) -> list[str]:
-        return []
+        """Tells of texts with the other usual ending, which a training may now read no more, or still."""
+        own = {self._store.get(self._ids[path]).path for path in self._written}
+        others = {path.with_suffix(ending) for path in own for ending in caption_files.USUAL} - own
+        found = sorted(path.name for path in others if path.is_file())
+        if not found:
+            return []
+        written = next(iter(own)).suffix
+        number = count(len(found), "picture has", "pictures have")
+        return [
+            f"{number} a text with another ending too, which stays as it is ({listing(found, 5)}); "
+            f"a training reads {written} where caption_extension says so"
+        ]
 
 
 class OneFile:

@@ -12,6 +12,9 @@ from pathlib import Path
 LIMIT = 1_000_000
 """Bytes of a caption file that are read; a longer one is not a caption."""
 
+USUAL = (".txt", ".caption")
+"""Endings of caption files that are looked for whatever is asked for."""
+
 _FACE_CROP = re.compile(r"^(.+)_(\d+)_(\d+)_(\d+)_(\d+)$")
 _SMALLEST_FACE = 8
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -42,12 +45,18 @@ def find(stem: str, extension: str, size: tuple[int, int], names: Collection[str
     the face that face detection puts at the end of a name: ``photo_320_240_64_64`` for one of
     64x64 px around (320, 240). Numbers that are no face in a picture of ``size`` are just a name.
     """
-    extensions = [extension, *(other for other in (".txt", ".caption") if other != extension)]
+    extensions = [extension, *(other for other in USUAL if other != extension)]
     for base in (stem, *_without_face(stem, size)):
         for ending in extensions:
             if base + ending in names:
                 return base + ending
     return None
+
+
+def beside(stem: str, used: str, names: Collection[str]) -> str | None:
+    """Name of a picture's second caption file, which is not read since ``used`` is."""
+    others = (stem + ending for ending in USUAL if stem + ending != used)
+    return next((name for name in others if used and name in names), None)
 
 
 def _without_face(stem: str, size: tuple[int, int]) -> tuple[str, ...]:

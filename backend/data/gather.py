@@ -242,6 +242,14 @@ def _tell_pictures(found: list[Found], pictures: list[Picture], scan: Scan, repo
     ):
         if names:
             report.note(f"{count(len(names), 'picture')} {text}: {listing(names)}.", where=where, next=advice)
+    if scan.unread:
+        number = count(len(scan.unread), "caption is not read", "captions are not read")
+        report.note(
+            f"{number}, for the picture has one of another ending too: {listing(scan.unread)}.",
+            where=where,
+            next="caption_extension says which of the two is read.",
+            key="caption_extension",
+        )
     _tell_cut(pictures, where, report)
     for item in found:
         if item.header.frames > 1:

@@ -57,6 +57,8 @@ class Scan:
     """File name -> what is wrong, completing 'name ...'."""
     unsupported: list[str] = field(default_factory=list[str])
     folders: list[str] = field(default_factory=list[str])
+    unread: list[str] = field(default_factory=list[str])
+    """Caption files of another ending beside the one that is read."""
     shared_stems: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     """Pictures that share one caption file because they differ by their ending only."""
     twins: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
@@ -127,6 +129,8 @@ def _add(scan: Scan, name: str, header: Header, caption_extension: str, names: s
     path = scan.folder / name
     stem = name[: name.rindex(".")]
     caption = caption_files.find(stem, caption_extension, header.size, names)
+    if other := caption_files.beside(stem, caption or "", names):
+        scan.unread.append(other)
     scan.pictures.append(Found(path, header, scan.folder / caption if caption else None))
 
 

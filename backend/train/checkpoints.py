@@ -22,10 +22,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backend.errors import InputError, Problem, StorageFault
+from backend.errors import InputError, Problem, StorageFault, disk_is_full
 from backend.system.headers import readable_size
 from backend.train.manifest import STATE_FILE
-from backend.weights.safefile import disk_is_full, pickle_into, write_safetensors, write_text_atomic
+from backend.weights.safefile import pickle_into, write_safetensors, write_text_atomic
 from backend.wholefile import settle_folder
 
 VERSION = 1

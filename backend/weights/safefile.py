@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
-from backend.errors import EnvironmentFault, Problem, RunFault, StorageFault
+from backend.errors import EnvironmentFault, Problem, RunFault, StorageFault, disk_is_full
 from backend.system.headers import readable_size
 from backend.wholefile import NewFile, replacing
 
@@ -254,11 +254,6 @@ def writing(path: Path, size: int) -> Generator[NewFile, None, None]:
 def _check_space(path: Path, size: int) -> None:
     if shutil.disk_usage(path.parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def disk_is_full(error: OSError) -> bool:
-    """Whether a write failed for want of room."""
-    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def _fault(path: Path, size: int, error: OSError) -> RunFault | EnvironmentFault:

@@ -188,6 +188,15 @@ def test_the_file_of_another_name_or_ending_is_never_taken(tmp_path: Path, folde
     assert {path.name for path in place.glob("*.txt")} == {"x.txt", "x_10_10_64_64.txt", "a.b.txt", "a.c.txt"}
 
 
+def test_texts_of_another_ending_stay_and_are_told(folder: Path, texts: Texts) -> None:
+    for name in ("img_00", "img_02"):
+        (folder / f"{name}.caption").write_text("by hand")
+    (note,) = run(folder).notes
+    assert note.startswith("2 pictures have a text with another ending too, which stays as it is")
+    assert "img_00.caption, img_02.caption" in note and "caption_extension" in note
+    assert texts(".caption") == {"img_00": "by hand", "img_02": "by hand"}
+
+
 def test_a_text_of_another_encoding_is_not_guessed_at(folder: Path, texts: Texts) -> None:
     foreign = "日本語の説明です".encode("shift-jis")
     (folder / "img_00.txt").write_bytes(foreign)

@@ -246,6 +246,18 @@ def test_two_pictures_with_one_caption_are_told(tmp_path: Path) -> None:
     assert "a.jpg, a.png share one caption file" in notes and "Rename one of them" in notes
 
 
+def test_a_second_caption_that_is_not_read_is_told(pictures: Callable[..., Path]) -> None:
+    folder = pictures()
+    assert "not read" not in notes_of(plan_of(folder))
+    (folder / "img_01.caption").write_text("of a captioner")
+    plan = plan_of(folder, caption_extension=".caption")
+    assert [p.caption for p in plan.datasets[0].pictures] == ["a, b", "of a captioner", "a, b", "a, b"]
+    assert "1 caption is not read, for the picture has one of another ending too: img_01.txt" in notes_of(
+        plan
+    )
+    assert "another ending too: img_01.caption" in notes_of(plan_of(folder, caption_extension=".txt"))
+
+
 def test_missing_captions_are_named(pictures: Callable[..., Path]) -> None:
     folder = pictures(count=8)
     for name in ("a.png", "b.png"):

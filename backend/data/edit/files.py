@@ -10,7 +10,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from backend.errors import EnvironmentFault, InputError, Problem, RunFault
+from backend.errors import EnvironmentFault, InputError, Problem, RunFault, disk_is_full
 from backend.settings import paths
 from backend.wholefile import replacing
 
@@ -85,7 +85,7 @@ def reason(error: OSError) -> str:
 
 def write_problem(path: Path, error: OSError) -> Problem:
     """What a person is told of a file that could not be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = disk_is_full(error)
     advice = "free some space and try again" if full else "check that you may write there, and try again"
     return Problem(
         f"{path.name} {reason(error)}", where=str(path), why="it holds what it held before", next=advice
@@ -122,5 +122,5 @@ def target_folder(path: Path, *sources: Path) -> Path:
 
 def stop_if_full(error: OSError, path: Path) -> None:
     """A full disk ends the work; other faults concern one file. Raises RunFault."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error):
         raise RunFault(write_problem(path, error)) from error
