@@ -136,6 +136,7 @@ def test_two_runs_are_compared(page: RunsPage, run: Run) -> None:
     found = page.compare({"first": run.id, "second": other.id})
     assert found["settings"] == [["learning_rate", "0.002", "0.001"]]
     assert found["names"] == ["my cat", "other"]
+    assert found["labels"] == {"learning_rate": "Learning rate"}
     (pair,) = found["pictures"]
     assert [len(shots) for shots in pair["runs"]] == [3, 0]
 

@@ -50,7 +50,9 @@ async function listMade() {
   if (mine !== listing || !reply.items) return;
   madeList = reply;
   fillStrip($("#ge-list"), reply.items);
+  const asked = $("#ge-words").value.trim() || $("#ge-kind").value !== "picture";
   $("#ge-none").hidden = reply.total > 0;
+  $("#ge-none").textContent = text(asked ? "none_made" : "none_yet");
   const first = (reply.page - 1) * 60 + 1;
   $("#ge-made .ge-shown").textContent = reply.total ? text("shown", { from: count(first), to: count(first + reply.items.length - 1), total: count(reply.total) }) : "";
   const before = button("at-btn", "\u2190", () => { madePage -= 1; listMade(); });

@@ -11,7 +11,7 @@ $(".at-do-compare").addEventListener("click", async () => {
   if (!reply) return;
   const box = $(".at-compare");
   const parts = [legend(reply.names), curves(reply.curves)];
-  parts.push(table(say("settings"), reply.settings, reply.names, say("same_settings")));
+  parts.push(table(say("settings"), reply.settings, reply.names, say("same_settings"), reply.labels));
   parts.push(table(say("data"), reply.data, reply.names, say("same_data")));
   parts.push(...reply.pictures.map((pair) => sideBySide(pair, reply.names)));
   $(".at-compare-body").replaceChildren(...parts);
@@ -53,10 +53,11 @@ function curves(lines) {
   return make("figure", "", make("figcaption", "", say("curves")), plot);
 }
 
-function table(title, rows, names, same) {
+// labels: what options are called; facts of the data have their names among the texts.
+function table(title, rows, names, same, labels = {}) {
   if (!rows.length) return make("section", "", make("h3", "", title), make("p", "at-quietly", same));
   const cell = (value) => make("td", value === null ? "at-default" : "", value === null ? say("default") : value);
-  const body = make("tbody", "", ...rows.map(([key, first, second]) => make("tr", "", make("th", "", words["runs.fact." + key] ?? key), cell(first), cell(second))));
+  const body = make("tbody", "", ...rows.map(([key, first, second]) => make("tr", "", make("th", "", ...(labels[key] ? [labels[key], make("small", "", key)] : [words["runs.fact." + key] ?? key])), cell(first), cell(second))));
   const head = make("thead", "", make("tr", "", make("th"), ...names.map((name) => make("th", "", name))));
   return make("section", "", make("h3", "", title), make("div", "at-scroll", make("table", "", head, body)));
 }

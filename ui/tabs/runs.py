@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -21,6 +22,7 @@ from backend.system.identify import identify
 from ui.context import Context
 from ui.form import asset, filled
 from ui.i18n import language, said, t, texts
+from ui.i18n.options import option_texts
 from ui.offers import offered
 from ui.resuming import other_pictures
 from ui.run_card import card, picture
@@ -130,6 +132,7 @@ class RunsPage:
         found = comparison.compare(first, second)
         return {
             "names": _names(first, second),
+            "labels": _labels(row.key for row in found.settings),
             "settings": [[row.key, _plain(row.first), _plain(row.second)] for row in found.settings],
             "data": [[row.key, _plain(row.first), _plain(row.second)] for row in found.data],
             "curves": [_curve(curve) for curve in found.curves],
@@ -174,6 +177,12 @@ def facts(run: Run) -> dict[str, Any]:
     }
 
 
+def _labels(keys: Iterable[str]) -> dict[str, str]:
+    """Option -> its label in the reader's language."""
+    texts = option_texts(language())
+    return {key: texts[place] for key in keys if (place := f"option.{key}.label") in texts}
+
+
 def _names(first: Run, second: Run) -> list[str]:
     """How to call two runs: by their names, or by their folders when those are the same."""
     return [first.name, second.name] if first.name != second.name else [first.id, second.id]
@@ -207,7 +216,14 @@ def _from_file(file: Path, values: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, list) and value and all(_is_size(item) for item in cast("list[Any]", value)):
+        return ", ".join(f"{width}\u00d7{height}" for width, height in cast("list[list[int]]", value))
     return json.dumps(value, ensure_ascii=False)
+
+
+def _is_size(value: Any) -> bool:
+    """[width, height], as plans have them."""
+    return isinstance(value, list) and len(cast("list[Any]", value)) == 2
 
 
 def _curve(buckets: list[Bucket]) -> list[list[float]]:

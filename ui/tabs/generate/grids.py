@@ -18,7 +18,7 @@ from backend.generate.grid_values import axis_of
 from backend.generate.protocol import ENCODERS, request_of
 from backend.jobs.runs import Run, find_run, list_runs
 from backend.system.identify import identify
-from ui.i18n import t
+from ui.i18n import said, t
 from ui.studio import Job, Order
 from ui.tabs.generate.drawing import Desk
 from ui.tabs.generate.files import trained_files
@@ -100,7 +100,7 @@ class GridCalls:
         sheet = folder.path / grids.SHEET
         return {
             **self._summary(folder),
-            "axes": [{"key": axis.key, "labels": axis.labels()} for axis in grid.axes],
+            "axes": [{"key": axis.key, "labels": _labels(axis)} for axis in grid.axes],
             "cells": cells,
             "ratio": (grid.request.width or 1) / (grid.request.height or grid.request.width or 1),
             "sheet": f"{file_url(sheet)}?{sheet.stat().st_mtime_ns}" if sheet.is_file() else "",
@@ -207,6 +207,12 @@ class VoteCalls:
                 vote = voting.Vote(pair.first, pair.second, winners[str(data["choice"])])
                 voting.add(self._calls.folder(data), vote)
         return self.next_pair(data)
+
+
+def _labels(axis: Axis) -> list[str]:
+    """What stands beside a row or above a column; numbers are named in the reader's language."""
+    labels = axis.labels()
+    return [said(label) for label in labels] if axis.key in ("seed", "steps") else labels
 
 
 def _checkpoints(run: Run) -> list[Path]:
