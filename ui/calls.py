@@ -9,6 +9,7 @@ from typing import Any
 
 from backend.errors import AtelierError, Problem, of_system
 from ui.i18n import said_problem, t
+from ui.request import checked
 
 Call = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -27,7 +28,7 @@ def callable_from_page(method: Call) -> Call:
 
     def call(data: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"problems": [], **method(data)}
+            return {"problems": [], **method(checked(data))}
         except AtelierError as error:
             return {"problems": problem_dicts(error.problems)}
         except (OSError, MemoryError) as error:
