@@ -81,6 +81,16 @@ def test_cmyk_is_converted() -> None:
     assert red[0] > 200 and red[1] < 60 and red[2] < 60
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_converted_by_its_profile(kind: str) -> None:
+    image = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    image.paste((0, 0, 0, 0), (8, 0, 16, 16))
+    options = {"quality": 100} if kind == "JPEG" else {}
+    pixels = images.decode(stored(image, kind, icc_profile=press_profile(), **options)).astype(int)
+    assert np.abs(pixels[8, 2] - 119).max() <= 3, "L* 50 in sRGB, and not the cyan of a screen"
+    assert pixels[8, 13].min() >= 252
+
+
 def test_a_broken_profile_is_passed_over() -> None:
     image = noise_picture((8, 8))
     np.testing.assert_array_equal(
@@ -147,14 +157,29 @@ def wide_profile() -> bytes:
         b"wtpt": xyz(0.9642, 1.0, 0.8249), b"rXYZ": xyz(0.5151, 0.2412, -0.0011), b"gXYZ": xyz(0.2920, 0.6922, 0.0419),
         b"bXYZ": xyz(0.1571, 0.0666, 0.7841), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve,
     }  # fmt: skip
+    return profile(b"mntrRGB XYZ ", tags)
+
+
+def profile(kind: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile; ``kind``: class, colours and colours that it leads to."""
     place, table, data = 128 + 4 + 12 * len(tags), b"", b""
     for name, value in tags.items():
         table += name + (place + len(data)).to_bytes(4, "big") + len(value).to_bytes(4, "big")
         data += value
     body = len(tags).to_bytes(4, "big") + table + data
-    head = (128 + len(body)).to_bytes(4, "big") + b"\0\0\0\0\x02\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp"
-    head += bytes(28) + xyz(0.9642, 1.0, 0.8249)[8:]
+    head = (128 + len(body)).to_bytes(4, "big") + b"\0\0\0\0\x02\x10\0\0" + kind + bytes(12) + b"acsp"
+    head += bytes(28) + b"".join(int(v * 65536).to_bytes(4, "big") for v in (0.9642, 1.0, 0.8249))
     return head.ljust(128, b"\0") + body
+
+
+def press_profile() -> bytes:
+    """A press whose cyan prints as a middle grey (L* 50), all else on paper as black."""
+    same = bytes(range(256))
+    matrix = b"".join(int(v * 65536).to_bytes(4, "big") for v in (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    lightness = [100, *[0] * 7, 50, *[0] * 7]  # cyan varies slowest: 0000 is paper, 1000 is cyan alone
+    nodes = b"".join(bytes([round(level * 2.55), 128, 128]) for level in lightness)
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix + same * 4 + nodes + same * 3
+    return profile(b"prtrCMYKLab ", {b"A2B0": lut})
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
