@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -20,8 +21,15 @@ from pathlib import Path
 
 from backend import messages
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that move a terminal's cursor, change its colours or the direction of writing."""
 _UNREAD = 141
 """Exit code where the reader of the output went away; what a shell says of programs ended by SIGPIPE."""
+
+
+def visible(text: str) -> str:
+    """``text`` with control characters spelt out (``\\x1b``); tabs and line breaks stay."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,10 @@ class Problem:
     """Technical text, folded away in the page."""
 
     def text(self) -> str:
-        """The problem as lines for a terminal."""
+        """The problem as lines for a terminal, which nothing that a file's name may hold can steer."""
         head = f"{self.where}: {self.what}" if self.where else self.what
         rest = [part for part in (self.why, self.next and f"-> {self.next}") if part]
-        return "\n".join([head, *(f"   {line}" for line in rest)])
+        return visible("\n".join([head, *(f"   {line}" for line in rest)]))
 
     def as_dict(self) -> dict[str, str | None]:
         return asdict(self)

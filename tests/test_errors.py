@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from backend.errors import Problem
 from tests.conftest import ROOT
 
 
@@ -64,6 +65,12 @@ def test_a_fault_of_ours_is_told_with_its_details() -> None:
     done = _ended("raise KeyError('x')")
     assert done.returncode == 4 and "This is a fault in Atelier" in done.stderr
     assert "Traceback" in done.stderr
+
+
+def test_names_of_files_cannot_steer_a_terminal() -> None:
+    problem = Problem("a\x1b[2J\x07b.png is empty", where="folder\u202e", next="look\tat\nit")
+    assert problem.text() == "folder\\u202e: a\\x1b[2J\\x07b.png is empty\n   -> look\tat\nit"
+    assert problem.as_dict()["what"] == "a\x1b[2J\x07b.png is empty", "a page shows it as text in any case"
 
 
 def test_letters_that_a_terminal_lacks_end_nothing() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from backend.errors import InputError, Problem
+from backend.errors import InputError, Problem, visible
 from backend.jobs.events import EventType, Sink
 from backend.settings.sections import TrackingSettings
 
@@ -59,7 +59,7 @@ class Console:
         words = _WORDS.get(type)
         if words is None:
             return
-        text = words(fields)
+        text = visible(words(fields))
         if type in ("step", "progress"):
             self._progress(text, fields)
         elif text:
