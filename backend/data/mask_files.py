@@ -33,11 +33,14 @@ def pair_masks(
     by_stem = {Path(name).stem: folder / name for name in look(folder).pictures}
     masks: dict[str, Path] = {}
     missing: list[str] = []
+    scaled: list[str] = []
     for item in found:
         mask = by_stem.pop(item.path.stem, None)
         if mask is None:
             missing.append(item.name)
-        elif wrong := broken.get(mask) or _mask_wrong(mask, item):
+            continue
+        wrong, other_size = _fits(mask, item)
+        if wrong := broken.get(mask) or wrong:
             report.problem(
                 f"{word.capitalize()} {mask.name} {wrong}.",
                 where=str(folder),
@@ -47,6 +50,7 @@ def pair_masks(
             )
         else:
             masks[item.name] = mask
+            scaled += [mask.name] if other_size else []
     if missing:
         report.problem(
             f"{count(len(missing), 'picture')} without a {word}: {listing(missing)}.",
@@ -54,21 +58,27 @@ def pair_masks(
             next=f"Put a {word} of the same name there, or take the picture out.",
             key=key,
         )
+    if scaled:
+        number = count(len(scaled), f"{word} has", f"{word}s have")
+        report.note(
+            f"{number} another size than the picture and will be scaled: {listing(scaled)}.",
+            where=str(folder),
+        )
     if by_stem:
         spare = listing(sorted(path.name for path in by_stem.values()))
         report.note(f"{word.capitalize()}s of no picture are not used: {spare}.", where=str(folder))
     return masks
 
 
-def _mask_wrong(mask: Path, item: Found) -> str:
-    """What is wrong with a mask file; '' when it fits its picture."""
+def _fits(mask: Path, item: Found) -> tuple[str, bool]:
+    """(what is wrong with a mask file, '' when it can be used; whether its size is not its picture's)."""
     try:
         width, height = read_header(mask).size
     except HeaderError as error:
-        return str(error)
+        return str(error), False
     except OSError as error:
-        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+        return f"cannot be read ({(error.strerror or str(error)).lower()})", False
     across, down = item.header.size
     if abs(width * down - height * across) > max(across, down):
-        return f"is {width}x{height} px, another shape than {item.name} ({across}x{down} px)"
-    return ""
+        return f"is {width}x{height} px, another shape than {item.name} ({across}x{down} px)", True
+    return "", (width, height) != (across, down)

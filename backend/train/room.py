@@ -82,16 +82,21 @@ def disks(files: Iterable[Forecast], written: Iterable[Path] = ()) -> list[Disk]
     needed: dict[int, int] = {}
     folders: dict[int, Path] = {}
     for one in files:
-        device = existing(one.folder).stat().st_dev
+        device = _disk_of(one.folder)
         folders.setdefault(device, one.folder)
         needed[device] = needed.get(device, 0) + one.total
     for path in written:
-        device = existing(path.parent).stat().st_dev
+        device = _disk_of(path.parent)
         needed[device] = needed.get(device, 0) - size_of(path)
     return [
         Disk(folder, max(0, needed[device]), shutil.disk_usage(existing(folder)).free)
         for device, folder in folders.items()
     ]
+
+
+def _disk_of(folder: Path) -> int:
+    """What tells the disk of a folder, which may be to be made yet, from others."""
+    return existing(folder).stat().st_dev
 
 
 def size_of(path: Path) -> int:
@@ -112,7 +117,8 @@ def check_space(files: list[Forecast], written: Iterable[Path] = ()) -> None:
     """
     for disk in disks(files, written):
         if disk.needed > disk.free:
-            what = ", ".join(f"{one.count} x {one.kind} of {readable_size(one.size)}" for one in files)
+            here = [one for one in files if _disk_of(one.folder) == _disk_of(disk.folder)]
+            what = ", ".join(f"{one.count} x {one.kind} of {readable_size(one.size)}" for one in here)
             needed, free = readable_size(disk.needed), readable_size(disk.free)
             raise InputError(
                 f"the run's files need about {needed}; {free} are free",

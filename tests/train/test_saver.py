@@ -89,6 +89,24 @@ def test_files_that_will_not_fit_are_told_before_the_first_step(
     check_space(needed(tmp_path, save_every_n_steps=4, save_state=True, save_last_n_steps=8))
 
 
+def test_only_what_goes_onto_the_full_disk_is_told_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the output folder is on a small disk and the run's own is not."""
+    small = tmp_path / "usb"
+    monkeypatch.setattr(room, "_disk_of", lambda folder: 2 if small in (folder, *folder.parents) else 1)
+    usage = shutil.disk_usage(tmp_path)
+    sizes = {True: usage._replace(free=1_000), False: usage._replace(free=10**12)}
+    small.mkdir()
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: sizes[folder == small])
+    files = forecast(Settings.from_flat({}), Length(100, 2, 50, 50, 1), 250_000, small / "out", tmp_path)
+    assert {one.kind for one in files} == {"result", "recovery"}
+    with pytest.raises(InputError, match="are free") as caught:
+        check_space(files)
+    (problem,) = caught.value.problems
+    assert problem.where == str(small / "out") and "result" in problem.why and "recovery" not in problem.why
+
+
 def test_what_an_earlier_attempt_wrote_needs_no_room_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
