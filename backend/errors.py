@@ -63,6 +63,8 @@ class AtelierError(Exception):
     """Base of all errors that are meant for people."""
 
     exit_code = 4
+    ends_as = "failed"
+    """The state that a run is in which ends by it."""
 
     def __init__(self, problems: Problem | str | Iterable[Problem], **parts: str | None) -> None:
         if isinstance(problems, str):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from backend.errors import Problem
 from backend.jobs.events import Sink
 from backend.train.sharding import norm_of
 
+_ENCODER = re.compile(r"^te(\d?)$")
 LOOKED_STEPS = 20
 """A part that had no gradient for so many steps is not learning."""
 
@@ -44,12 +47,19 @@ class IdleWatch:
 def idle_problem(groups: list[str], step: int) -> Problem:
     """What to say of optimizer groups whose gradients are all zero."""
     return Problem(
-        f"nothing is being learned in {', '.join(name.replace('_', ' ') for name in groups)}",
+        f"nothing is being learned in {', '.join(map(_in_words, groups))}",
         where=f"step {step}",
         why=f"all gradients were zero for {LOOKED_STEPS} steps",
         next="stop and look at the settings: masks that hide everything, a weight of 0, or half precision "
         "that rounds small gradients away (try bf16 or no mixed precision)",
     )
+
+
+def _in_words(group: str) -> str:
+    """``te2_plus`` -> ``text encoder 2 plus``: an optimizer group as people call it."""
+    part, _, rest = group.partition("_")
+    named = _ENCODER.sub(r"text encoder \1", part).strip()
+    return " ".join(filter(None, ("U-Net" if part == "unet" else named, rest.replace("_", " "))))
 
 
 def _any(gradients: list[torch.Tensor]) -> bool:

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+class Complete(InputError):
+    """A finished run was to go on without being asked for more. It stays what it is."""
+
+    ends_as = "finished"
+
+
 def find_state(run: Run, settings: Settings, resume: bool, events: Sink) -> State | None:
     """The restore point to go on from: the run's own newest, or the one that was named.
 
@@ -85,7 +91,8 @@ def place(settings: Settings, length: Length, state: State | None, own: bool) ->
         own: the restore point is the run's own, so that ``initial_step`` has had its effect already.
 
     Raises:
-        InputError: the position lies at or behind the end of the run.
+        Complete: the run has come to its end already.
+        InputError: the position lies at or behind the end of a new run.
     """
     position = Position()
     if state is not None:
@@ -93,7 +100,7 @@ def place(settings: Settings, length: Length, state: State | None, own: bool) ->
     if state is None or not own:
         position = _asked_for(settings, length, position)
     if position.step >= length.steps:
-        raise InputError(
+        raise (Complete if own else InputError)(
             f"this run is complete at step {position.step}; nothing is left to train",
             why=f"it is asked for {length.steps} steps",
             next=f"extend it: give more than {position.step} as max_train_steps, or more max_train_epochs",

@@ -110,7 +110,7 @@ def _execute(run: Run, prepared: Prepared | None, *, resume: bool, keep_log: boo
         return 0
     except AtelierError as error:
         events.emit("error", problems=[problem.as_dict() for problem in error.problems])
-        events.emit("state", state="failed", exit_code=error.exit_code)
+        events.emit("state", state=error.ends_as, exit_code=error.exit_code)
         return error.exit_code
     except Exception as error:
         if team.size > 1 and several.has_ended(run):

@@ -12,15 +12,18 @@ import torch
 
 from backend.settings import Settings
 from backend.system import devices
-from backend.system.devices import Holder
+from backend.system.devices import Card, Holder, TorchBuild
 from backend.train import card_room, memory
 from backend.train.card_room import CardMemory, shortage
 from backend.train.entry import train_from_line
-from backend.train.plan_card import needed, warn_of_shortage
+from backend.train.environment import on_processor
+from backend.train.plan_card import needed, plan_card, warn_of_shortage
 from backend.train.preflight import prepare
-from tests.train.small import Events, draw_pictures
+from tests.train.small import Events, draw_pictures, start
 
 GB = 10**9
+CARD = Card("RTX 4070", 12 * 2**30, 12 * 2**30, "580.95", (8, 9))
+OLD = Card("RTX 3060", 12 * 2**30, 12 * 2**30, "400.1", (8, 6))
 OTHERS = (Holder(4711, "python", 20 * GB), Holder(12, "game.exe", None))
 FULL = CardMemory(int(2.6 * GB), 24 * GB, OTHERS)
 
@@ -126,3 +129,35 @@ def test_a_dry_run_counts_what_the_switches_save(
 def test_without_a_card_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert card_room.card_memory() is None
+
+
+@pytest.mark.parametrize(
+    ("cards", "build", "what", "why"),
+    [
+        ((), TorchBuild("2.13.0", "12.6"), "No GPU found (driver: none): training uses the processor", ""),
+        ((CARD,), TorchBuild("2.13.0+cpu", None), "was built for the processor only", "PyTorch sees no card"),
+        ((OLD,), TorchBuild("2.13.0", "12.6"), "is too old; CUDA 12.6 needs 525.60", "PyTorch sees no card"),
+    ],
+)
+def test_a_run_without_a_card_says_so_and_what_it_costs(
+    monkeypatch: pytest.MonkeyPatch, cards: tuple[Card, ...], build: TorchBuild, what: str, why: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(devices, "cards", lambda: cards)
+    monkeypatch.setattr(devices, "torch_build", lambda: build)
+    (note,) = on_processor()
+    assert what in note.what and note.why.startswith(why) and "minutes a step" in note.next
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert on_processor() == []
+
+
+def test_a_run_on_the_processor_begins_with_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(devices, "cards", lambda: ())
+    notes = [note["what"] for note in plan_card(Settings.from_flat({**options, "resolution": 64}))["notes"]]
+    assert notes[-1].startswith("No GPU found")
+    folder = Path(options["train_data_dir"])
+    _, _, events, _ = start(folder / "2_sks dog", folder.parent / "home")
+    assert any("No GPU found" in note["text"] for note in events.of("note"))

@@ -9,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from backend.train.idle import LOOKED_STEPS, IdleWatch
+from backend.families.base import Conditioning, TokenIds
+from backend.train.idle import LOOKED_STEPS, IdleWatch, idle_problem
+from backend.train.loop import Ending, train
 from backend.train.verify import result_fault
+from tests.train.small import SmallModel, draw_pictures, start
 
 
 class Sink:
@@ -39,10 +42,31 @@ def looks(made: torch.optim.Optimizer, steps: int = LOOKED_STEPS + 5) -> Sink:
 
 @pytest.mark.parametrize("zero", [0.0, None])
 def test_a_part_without_gradient_is_told_once_and_by_name(zero: float | None) -> None:
-    (warning,) = looks(optimizer(unet=1.0, text_encoder=zero)).warnings
+    (warning,) = looks(optimizer(unet=1.0, te=zero)).warnings
     assert "nothing is being learned in text encoder" in warning["text"]
     assert warning["problem"]["where"] == f"step {LOOKED_STEPS}"
-    assert looks(optimizer(unet=1.0, text_encoder=zero), LOOKED_STEPS - 1).warnings == []
+    assert looks(optimizer(unet=1.0, te=zero), LOOKED_STEPS - 1).warnings == []
+
+
+def test_parts_are_named_as_people_call_them() -> None:
+    told = idle_problem(["te1", "te2_plus", "unet", "unet_block07"], 20).what
+    assert told.endswith("in text encoder 1, text encoder 2 plus, U-Net, U-Net block07")
+
+
+class Deaf(SmallModel):
+    """A model whose pictures do not depend on the text."""
+
+    def encode_text(self, tokens: TokenIds, clip_skip: int | None = None) -> Conditioning:
+        return {"hidden": super().encode_text(tokens, clip_skip)["hidden"] * 0}
+
+
+def test_a_run_tells_which_part_learns_nothing(tmp_path: Path) -> None:
+    pictures = draw_pictures(tmp_path / "pictures", 2)
+    session, position, events, _ = start(pictures, tmp_path, model=Deaf(), max_train_steps=LOOKED_STEPS + 1)
+    ending, _ = train(session, position)
+    assert ending is Ending.FINISHED, "the run goes on"
+    (warning,) = events.of("warning")
+    assert "nothing is being learned in text encoder" in warning["text"]
 
 
 def test_gradients_that_come_late_or_overflow_are_learning() -> None:
