@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from backend.errors import InputError
+from backend.errors import InputError, Problem
 from backend.jobs.events import Sink
 from backend.jobs.runs import Run
 from backend.settings import Settings
@@ -100,12 +100,13 @@ def place(settings: Settings, length: Length, state: State | None, own: bool) ->
     if state is None or not own:
         position = _asked_for(settings, length, position)
     if position.step >= length.steps:
-        raise (Complete if own else InputError)(
+        problem = Problem(
             f"this run is complete at step {position.step}; nothing is left to train",
             why=f"it is asked for {length.steps} steps",
             next=f"extend it: give more than {position.step} as max_train_steps, or more max_train_epochs",
             key="max_train_epochs" if settings.schedule.max_train_epochs else "max_train_steps",
         )
+        raise Complete(problem) if own else InputError(problem)
     return length, position
 
 
