@@ -58,10 +58,14 @@ def pair_masks(
             next=f"Put a {word} of the same name there, or take the picture out.",
             key=key,
         )
-    if scaled:
-        number = count(len(scaled), f"{word} has", f"{word}s have")
+    if scaled and control:
         report.note(
-            f"{number} another size than the picture and will be scaled: {listing(scaled)}.",
+            f"{count(len(scaled), 'guiding picture')} of another size will be scaled: {listing(scaled)}.",
+            where=str(folder),
+        )
+    elif scaled:
+        report.note(
+            f"{count(len(scaled), 'mask')} of another size will be scaled: {listing(scaled)}.",
             where=str(folder),
         )
     if by_stem:

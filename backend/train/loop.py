@@ -17,6 +17,7 @@ from torch import Tensor
 
 from backend import keyed
 from backend.data.loader import Batch, PictureFault
+from backend.errors import Problem
 from backend.train.checkpoints import Position
 from backend.train.memory import rescued
 from backend.train.meter import Losses, StepRecord
@@ -74,7 +75,7 @@ def groups(session: Session, position: Position) -> Iterator[list[Batch] | None]
         except PictureFault as fault:
             if session.team.size > 1:
                 raise  # the others cannot be made to wait
-            paused = "paused: put the picture back and press Resume; it goes on by itself then"
+            paused = Problem("paused: put the picture back and press Resume; it goes on by itself then")
             if not worth_another_try(session, fault, paused):
                 yield None
                 return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.errors import AtelierError, EnvironmentFault, InputError, StorageFault
+from backend.errors import AtelierError, EnvironmentFault, InputError, Problem, StorageFault
 from backend.settings import Settings
 from backend.settings.length import Length
 from backend.system.headers import readable_size
@@ -143,20 +143,23 @@ def patiently(session: Session, write: Callable[[], None]) -> None:
         try:
             return write()
         except (StorageFault, EnvironmentFault) as fault:
-            if not worth_another_try(session, fault, _FULL):
+            if not worth_another_try(session, fault, _FULL if isinstance(fault, StorageFault) else _CLOSED):
                 raise
 
 
-_FULL = "paused: free some space and press Resume; it goes on by itself then"
+_FULL = Problem("paused: free some space and press Resume; it goes on by itself then")
+_CLOSED = Problem(
+    "paused: bring the drive or the permission back and press Resume; it goes on by itself then"
+)
 
 
-def worth_another_try(session: Session, fault: AtelierError, paused: str) -> bool:
+def worth_another_try(session: Session, fault: AtelierError, paused: Problem) -> bool:
     """Pause for what another try may cure, until told to resume or for a while; False when told to stop.
 
     ``paused``: what to do meanwhile, for a person.
     """
     session.events.emit("warning", text=fault.text(), problem=fault.problems[0].as_dict())
-    session.events.emit("note", text=paused)
+    session.events.emit("note", text=paused.text())
     session.events.emit("state", state="paused")
     if session.wait(RETRY_SECONDS) == "stop":
         return False

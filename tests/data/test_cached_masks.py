@@ -106,7 +106,7 @@ def test_a_black_mask_is_an_error_and_one_of_another_size_is_scaled(with_masks: 
     plan = build_plan(settings(dataset_config=str(with_masks), masked_loss=True))
     assert plan.image_count == 2
     scaled = [note.what for note in plan.notes if "scaled" in note.what]
-    assert scaled == ["1 mask has another size than the picture and will be scaled: img_00.png."]
+    assert scaled == ["1 mask of another size will be scaled: img_00.png."]
     Image.new("L", (96, 64), 0).save(masks / "img_01.png")
     for _ in range(2):
         with pytest.raises(InputError, match=r"Mask img_01.png is black all over"):

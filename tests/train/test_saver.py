@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from backend.errors import InputError, RunFault, StorageFault
+from backend.errors import EnvironmentFault, InputError, RunFault, StorageFault
 from backend.settings import Settings
 from backend.settings.length import Length
 from backend.train import room
@@ -58,6 +58,14 @@ def test_a_full_disk_pauses_the_run_until_there_is_room() -> None:
     patiently(session, failing(2, StorageFault("the disk is full: a needs 2 GB, 1 GB is free")))  # type: ignore[arg-type]
     assert session.states() == ["paused", "running", "paused", "running"]
     assert len(session.told("warning")) == 2 and "the disk is full" in session.told("warning")[0]["text"]
+
+
+def test_a_drive_that_is_gone_is_waited_for_in_its_own_words() -> None:
+    session = Waiting("resume")
+    patiently(session, failing(1, EnvironmentFault("cannot write to /media/usb (permission denied)")))  # type: ignore[arg-type]
+    assert session.states() == ["paused", "running"]
+    assert "cannot write to /media/usb" in session.told("warning")[0]["text"]
+    assert "bring the drive or the permission back and press Resume" in session.told("note")[0]["text"]
 
 
 def test_a_stop_while_there_is_no_room_ends_with_the_fault() -> None:
