@@ -25,7 +25,7 @@ ON_THE_PROCESSOR: dict[str, Any] = {"deepspeed": True, "zero_stage": 1, "offload
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_zero_trains_as_the_whole_does_and_goes_on(tmp_path: Path) -> None:
-    """Needs the package. Last run on 2026-11-21 with DeepSpeed 0.19.8, torch 2.13.0 and accelerate 1.15.0, on two
+    """Needs the package. Last run on 2026-11-22 with DeepSpeed 0.19.8, torch 2.13.0 and accelerate 1.15.0, on two
     processors over gloo: all losses and norms equal to six digits, weights to 3e-8, both resumes to the digit."""
     if library.missing():
         pytest.skip("DeepSpeed is not installed")
