@@ -47,7 +47,7 @@ from backend.train.resume import compare, find_state, place, restore
 from backend.train.room import check_space, forecast
 from backend.train.rounding import rounded
 from backend.train.samples import Sampler
-from backend.train.saver import Saver
+from backend.train.saver import Saver, planned
 from backend.train.schedule_class import ClassSchedule
 from backend.train.schedules import Schedule, schedule_of
 from backend.train.session import Session
@@ -90,6 +90,8 @@ def build_session(
     shrink(settings, model)
     _say(events, method.start())
     settle(settings, accelerator, method.trainable, model)
+    if team.main:  # before pictures are encoded, which may take hours
+        _check_space(settings, method, length, run)
     preservation = Preservation.of(settings.loss, prepared.plan, method)
     _say(events, cut_captions(model, prepared.plan, settings.model))
     caches = fill_caches(
@@ -141,16 +143,8 @@ def build_session(
         base_file=base_file,
         identity=identity,
     )
-    _announce(session, prepared, run)
+    events.emit("plan", **_plan_event(prepared, session))
     return session, position
-
-
-def _announce(session: Session, prepared: Prepared, run: Run) -> None:
-    """Look whether there is room for the files, and tell what is going to be done."""
-    with session.parts.whole():
-        if session.team.main:
-            _check_space(session, run)
-    session.events.emit("plan", **_plan_event(prepared, session))
 
 
 def _meter(
@@ -160,13 +154,12 @@ def _meter(
     return Meter(events, length, pictures, table, scaled=accelerator.scaler is not None)
 
 
-def _check_space(session: Session, run: Run) -> None:
+def _check_space(settings: Settings, method: Method, length: Length, run: Run) -> None:
     """Whether the run's files will fit, less those that an earlier attempt has written already."""
-    numbers = sum(tensor.numel() for tensor in session.method.weights().values())
-    output = output_folder(session.settings, run)
-    beside = session.method.numbers_beside() if isinstance(session.method, HoldsModel) else 0
-    files = forecast(session.settings, session.length, numbers, output, run.path, beside)
-    check_space(files, session.saver.planned())
+    numbers = sum(tensor.numel() for tensor in method.weights().values())
+    beside = method.numbers_beside() if isinstance(method, HoldsModel) else 0
+    files = forecast(settings, length, numbers, output_folder(settings, run), run.path, beside)
+    check_space(files, planned(run.path))
 
 
 def output_folder(settings: Settings, run: Run) -> Path:

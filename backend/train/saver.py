@@ -36,7 +36,7 @@ class Saver:
         self._names["step"] = self._names["asked"] = settings.saving.output_name or "at"
         self._recovered = time.monotonic()
         self._retention = Retention.of(settings.saving, facts.num_epochs)
-        self.manifest = Manifest(run / "manifest.json")
+        self.manifest = manifest_of(run)
 
     def after_step(self, session: Session, position: Position) -> None:
         """Files due after an optimizer step."""
@@ -84,10 +84,6 @@ class Saver:
         """Files of epochs and steps that this run wrote and that are still there, oldest first."""
         found = (entry for entry in self.manifest.entries() if entry.kind in ("epoch", "step"))
         return [Path(entry.path) for entry in found if entry.untouched()]
-
-    def planned(self) -> list[Path]:
-        """What an earlier attempt has written already of the files that a run plans from the start."""
-        return [Path(entry.path) for entry in self.manifest.entries() if entry.moment != "asked"]
 
     def _save(self, session: Session, position: Position, moment: Moment) -> None:
         self._write(session, position, moment, "epoch" if moment == "epoch" else "step")
@@ -162,6 +158,16 @@ class Saver:
             patiently(session, lambda: self.manifest.forget(gone))
             names = ", ".join(Path(entry.path).name for entry in gone)
             session.events.emit("note", text=f"removed, as only the last ones are kept: {names}")
+
+
+def manifest_of(run: Path) -> Manifest:
+    """The list of what the run of this folder wrote."""
+    return Manifest(run / "manifest.json")
+
+
+def planned(run: Path) -> list[Path]:
+    """What an earlier attempt has written already of the files that a run plans from the start."""
+    return [Path(entry.path) for entry in manifest_of(run).entries() if entry.moment != "asked"]
 
 
 def remove(entry: Entry) -> None:

@@ -20,6 +20,7 @@ from backend.train.manifest import Entry, Manifest
 from backend.train.room import check_space, forecast, patiently
 from backend.train.saver import Saver, free_name
 from backend.train.sharding import Parts
+from tests.train.small import draw_pictures, start
 
 
 class Waiting:
@@ -274,3 +275,16 @@ def test_the_list_of_files_waits_for_room_as_the_files_do(
     saver = run_through(session, tmp_path, range(1, 4))
     assert session.states() == ["paused", "running"]
     assert [path.name for path in saver.results()] == ["cat-step00000002.safetensors"]
+
+
+def test_a_disk_that_is_too_small_is_told_before_pictures_are_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = draw_pictures(tmp_path / "p" / "1_sks dog").parent
+    asked: list[str] = []
+    monkeypatch.setattr("backend.train.build.fill_caches", lambda *_, **__: asked.append("encoded"))
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"the run's files need about .*; 1.0 kB are free"):
+        start(pictures, tmp_path, cache_latents=True, save_every_n_steps=1)
+    assert asked == []
