@@ -11,7 +11,7 @@ from torch import Tensor
 from backend import keyed
 from backend.data import captions
 from backend.data.cache import LatentCache, TextCache
-from backend.data.loader import ahead, bucket_groups, caption_at, has_mask, load_mask, load_pixels
+from backend.data.loader import ahead, bucket_groups, caption_at, has_mask, load_mask, load_pixels, naming
 from backend.data.npz_texts import NpzTexts
 from backend.data.store import Entry
 from backend.data.types import DatasetPlan, Picture
@@ -93,7 +93,8 @@ def _fill_masks(plan: DatasetPlan, cache: LatentCache, threads: int, share: Shar
     lacking: dict[str, Picture] = {}
     for _, pictures in bucket_groups(plan):
         for picture in filter(has_mask, pictures):
-            key = cache.mask_key(picture)
+            with naming(picture.mask_path or picture.path):
+                key = cache.mask_key(picture)
             if is_ours(key, share) and key not in lacking and not cache.store.has(key):
                 lacking[key] = picture
     pending: dict[str, Entry] = {}
@@ -120,7 +121,8 @@ def _lacking(plan: DatasetPlan, cache: LatentCache, share: Share) -> tuple[list[
         group: list[_Item] = []
         for picture in pictures:
             for flip in (False, True) if picture.subset.flip_aug else (False,):
-                key = cache.key(picture, flip)
+                with naming(picture.path):
+                    key = cache.key(picture, flip)
                 ours = is_ours(key, share)
                 if key in seen or not (ours or cache.npz):  # each process takes .npz files for itself
                     continue

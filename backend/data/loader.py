@@ -197,7 +197,7 @@ class Loader:
     def _content(self, picture: Picture) -> str:
         """The hash of a picture's bytes, asked for once: what becomes of the file later does not matter."""
         if picture.path not in self._contents:
-            with _naming(picture.path):
+            with naming(picture.path):
                 self._contents[picture.path] = self.facts.content(picture.path)
         return self._contents[picture.path]
 
@@ -306,9 +306,9 @@ def load_mask(picture: Picture) -> images.Array | None:
     Raises RunFault naming the file.
     """
     if picture.mask_path is not None:
-        with _naming(picture.mask_path):
+        with naming(picture.mask_path):
             return images.fit_mask(images.decode_mask(picture.mask_path.read_bytes()), picture.geometry)
-    with _naming(picture.path):
+    with naming(picture.path):
         alpha = images.decode_with_alpha(picture.path.read_bytes())[1]
         return None if alpha is None else images.fit_mask(alpha, picture.geometry)
 
@@ -328,7 +328,7 @@ def _load(look: Look, latents: LatentCache | None) -> Loaded:
 
 def _cached(look: Look, latents: LatentCache) -> tuple[Tensor, images.Array | None]:
     picture = look.picture
-    with _naming(picture.path):
+    with naming(picture.path):
         values = latents.get(picture, look.flip)
         mask = latents.mask(picture) if has_mask(picture) else None
         if values is None or (mask is None and has_mask(picture)):
@@ -338,7 +338,7 @@ def _cached(look: Look, latents: LatentCache) -> tuple[Tensor, images.Array | No
 
 def _decoded(look: Look) -> tuple[Tensor, images.Array | None]:
     picture, geometry = look.picture, look.geometry
-    with _naming(picture.path):
+    with naming(picture.path):
         pixels, alpha = images.decode_with_alpha(picture.path.read_bytes())
         _require_size(pixels, picture)
         fitted = images.fit(pixels, geometry, picture.subset.resize_interpolation)
@@ -347,7 +347,7 @@ def _decoded(look: Look) -> tuple[Tensor, images.Array | None]:
         alpha = alpha if picture.subset.alpha_mask and picture.mask_path is None else None
         mask = None if alpha is None else images.fit_mask(alpha, geometry)
     if picture.mask_path is not None:
-        with _naming(picture.mask_path):
+        with naming(picture.mask_path):
             mask = images.fit_mask(images.decode_mask(picture.mask_path.read_bytes()), geometry)
     return values, mask
 
@@ -357,7 +357,7 @@ def _guide(look: Look) -> Tensor | None:
     path = look.picture.conditioning_path
     if path is None:
         return None
-    with _naming(path):
+    with naming(path):
         fitted = images.fit(
             images.decode(path.read_bytes()), look.geometry, look.picture.subset.resize_interpolation
         )
@@ -371,7 +371,7 @@ def _guides(guides: Sequence[Tensor | None]) -> Tensor | None:
 
 
 @contextmanager
-def _naming(path: Path) -> Generator[None, None, None]:
+def naming(path: Path) -> Generator[None, None, None]:
     """Whatever goes wrong inside becomes a RunFault that names the file, a PictureFault if it is for that."""
     try:
         yield

@@ -197,6 +197,16 @@ def test_a_picture_that_fails_later_is_named(folder: Path, threads: int) -> None
         list(loader_of(plan, threads=threads).epoch(1))
 
 
+def test_a_picture_that_is_gone_before_it_is_encoded_is_named(folder: Path) -> None:
+    plan = plan_of(folder, **OPTIONS)
+    path = plan.datasets[0].pictures[2].path
+    path.unlink()
+    cache = LatentCache(open_store("latents", "v", disk=False), "v", facts=FileFacts(None))
+    with pytest.raises(RunFault, match=rf"{path.name} is no longer there") as caught:
+        fill_latents(plan, cache, encode)
+    assert caught.value.problems[0].where == str(path.parent) and caught.value.problems[0].next
+
+
 def test_leaving_an_epoch_early_ends_its_threads(folder: Path) -> None:
     import threading
 
