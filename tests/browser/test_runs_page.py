@@ -22,6 +22,7 @@ def make_run(home: Path, name: str, rate: float) -> Run:
     file.write_bytes(b"weights")
     log = EventLog(run.events)
     log.emit("plan", title="LoRA, rank 4", images=12, steps=20)
+    log.emit("note", text="2 pictures left out: <i>a</i>.png is empty (0 bytes); b.png is cut off.")
     for step in range(1, 21):
         log.emit("step", step=step, total=20, epoch=1, loss=1 / step, lr={"unet": rate})
     for step in (0, 20):
@@ -52,6 +53,12 @@ def test_the_card_is_read_tagged_and_found_again(page: Any, server: Any, two: li
     expect(card.locator(".at-usage code")).to_have_text("<lora:calm:1> sks cat")
     expect(card.locator(".at-shot")).to_have_count(2)
     expect(card.locator("figcaption")).to_have_text("a <b>cat</b>")
+    told = card.locator(".at-card-told")
+    expect(told.locator("li")).to_be_hidden()
+    told.locator("summary").click()
+    expect(told.locator("li")).to_have_text(
+        "2 pictures left out: <i>a</i>.png is empty (0 bytes); b.png is cut off."
+    )
     card.get_by_label("Tags").fill("night, best")
     card.get_by_label("Note").fill("soft light")
     card.get_by_label("Note").blur()
