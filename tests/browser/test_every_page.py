@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Server, Watched, watch
 from tests.browser.test_runs_page import make_run
@@ -148,6 +149,26 @@ def test_a_page_is_whole_legible_and_translated(reader: tuple[Any, Watched, str]
         faults += faults_of_page(window, look, language)
         picture(window, name + "-open", language)
     assert not faults, "\n".join(dict.fromkeys(faults))
+    assert (watched.errors, watched.outside) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["captioning", "tagging", "generate", "models"])
+def test_what_a_field_does_is_told_behind_its_label(reader: tuple[Any, Watched, str], name: str):
+    window, watched, language = reader
+    window.goto(PAGES[name])
+    settle(window, name)
+    if name == "models":
+        window.locator(".mo-kinds button").nth(4).click()
+    marks = window.locator(".at-about:visible")
+    # What has no mark is told below itself: pictures, masks and lists of files.
+    assert marks.count() >= 5
+    card = window.locator(".at-card-about")
+    for place in range(marks.count()):
+        marks.nth(place).click()
+        expect(card.locator("p").first).to_have_text(re.compile(r"\S{4}"))
+        expect(card.locator("a").last).to_have_attribute("href", re.compile(r"^\./docs/[a-z-]+$"))
+        window.keyboard.press("Escape")
+        expect(card).to_be_hidden()
     assert (watched.errors, watched.outside) == ([], [])
 
 

@@ -1,3 +1,6 @@
+// Messages begin small, as they may stand within a sentence. Names of files and options stay as they are.
+const capital = (line) => (/^[a-z]+(?=[\s,:;'-]|$)/.test(line ?? "") && document.documentElement.lang.startsWith("en") ? line[0].toUpperCase() + line.slice(1) : line ?? "");
+
 // A settings form drawn from a schema. Everything here happens in the browser: search, views,
 // hiding by rule, marks, resets and checks of a single value. The server is asked only about the
 // whole (see train.js).
@@ -281,7 +284,7 @@ function makeForm(root, schema, text, onChange, onBrowse = null) {
   }
 
   // Messages come as half sentences.
-  const sentence = (part) => part[0].toUpperCase() + part.slice(1) + (/[.!?:。！？：]$/.test(part) ? "" : text("form.full_stop"));
+  const sentence = (part) => capital(part) + (/[.!?:。！？：]$/.test(part) ? "" : text("form.full_stop"));
 
   function problems(list) {
     const said = new Map();

@@ -21,7 +21,8 @@ function pageKit({ prefix, root, detail = "detail", always = () => ({}) }) {
   };
   const count = (n) => Number(n).toLocaleString(document.documentElement.lang || undefined);
   const plural = (key, n, parts = {}) => text(key + (n === 1 ? "_one" : "_n"), { n: count(n), ...parts });
-  const capital = (line) => (line ? line[0].toUpperCase() + line.slice(1) : "");
+  // Messages begin small, as they may stand within a sentence. Names of files and options stay as they are.
+  const capital = (line) => (/^[a-z]+(?=[\s,:;'-]|$)/.test(line ?? "") && document.documentElement.lang.startsWith("en") ? line[0].toUpperCase() + line.slice(1) : line ?? "");
   const sentence = (line) => capital(line) + (/[.!?\u3002\uff01\uff1f]$/.test(line) ? "" : ".");
   const later = (act, wait) => {
     let timer = 0;

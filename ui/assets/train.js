@@ -112,9 +112,6 @@ function drawFound({ model, data, length, notes }) {
   list.querySelector("ul").replaceChildren(...notes.map((note) => problemItem(note)));
 }
 
-// An option's real name keeps its spelling.
-const capital = (words) => (words && !/^\w*_/.test(words) ? words[0].toUpperCase() + words.slice(1) : words ?? "");
-
 function problemItem(problem) {
   const spec = problem.key && form.spec(problem.key);
   const item = node("li", "");
