@@ -154,7 +154,7 @@ def test_a_page_is_whole_legible_and_translated(reader: tuple[Any, Watched, str]
 
 @pytest.mark.parametrize("name", ["captioning", "tagging", "generate", "models"])
 def test_what_a_field_does_is_told_behind_its_label(reader: tuple[Any, Watched, str], name: str):
-    window, watched, language = reader
+    window, watched, _ = reader
     window.goto(PAGES[name])
     settle(window, name)
     if name == "models":

@@ -1,7 +1,7 @@
 // Captioning and Tagging: one form for each task, drawn from its options.
 const { text: say, $: at, node: make, button } = pageKit({ prefix: "annotate.", root: ".an-page" });
 const READ = JSON.parse(props.read); // where the docs tell more
-const page = { tasks: [], values: {}, kind: "", readers: {}, rules: [], job: null, trial: null, download: false };
+const page = { tasks: [], values: {}, kind: "", readers: {}, rules: [], titles: {}, job: null, trial: null, download: false };
 const task = () => page.tasks.find((one) => one.kind === page.kind);
 const numeric = (option) => ["int", "float"].includes(option.type);
 const slides = (option) => option.type === "float" && option.min === 0 && option.max === 1 && !option.optional;
@@ -209,7 +209,7 @@ function changed() {
 
 async function openPage() {
   const reply = await server.open_page({});
-  Object.assign(page, { tasks: reply.tasks, values: reply.values, kind: reply.kind, rules: reply.rules });
+  Object.assign(page, { tasks: reply.tasks, values: reply.values, kind: reply.kind, rules: reply.rules, titles: reply.titles });
   at("#an-folders").replaceChildren(...reply.folders.map((folder) => { const one = make("option"); one.value = folder; return one; }));
   at(".an-kinds").replaceChildren(...page.tasks.map((one) => {
     const node = button("", say(one.kind), () => choose(one.kind));

@@ -1,9 +1,12 @@
 // The rules for cleaning: shown, switched, edited, added.
+// Titles of the usual rules are kept in English and shown in the reader's language.
+const titleOf = (rule) => page.titles[rule.title] || rule.title;
+
 function ruleNode(rule) {
   const on = make("input");
-  Object.assign(on, { type: "checkbox", checked: rule.enabled, ariaLabel: rule.title || rule.pattern });
+  Object.assign(on, { type: "checkbox", checked: rule.enabled, ariaLabel: titleOf(rule) || rule.pattern });
   on.addEventListener("change", () => { rule.enabled = on.checked; });
-  const title = make("span", "an-rule-title", rule.title || rule.pattern);
+  const title = make("span", "an-rule-title", titleOf(rule) || rule.pattern);
   const inner = make("div", "an-rule-edit",
     ruleText(rule, "title", "rule_title", (text) => { title.textContent = text || rule.pattern; }),
     ruleChoice(rule),
@@ -18,7 +21,7 @@ function ruleNode(rule) {
 
 function ruleText(rule, key, label, then = () => {}) {
   const node = make("input");
-  Object.assign(node, { type: "text", value: rule[key] || "", spellcheck: false });
+  Object.assign(node, { type: "text", value: (key === "title" ? titleOf(rule) : rule[key]) || "", spellcheck: false });
   if (key !== "title") node.classList.add("an-code");
   node.addEventListener("input", () => { rule[key] = node.value; then(node.value); });
   return make("label", "", say(label), node);

@@ -64,7 +64,7 @@ function doneNode(job) {
 
 // Nothing has run yet: what will stand here, and how to begin.
 function showNothing() {
-  at(".an-result").replaceChildren(make("p", "an-nothing", say("nothing_" + (task().trial ? "trial" : "yet"))));
+  at(".an-result").replaceChildren(make("p", "an-nothing", say("nothing_" + (task().rules ? "rules" : task().trial ? "trial" : "yet"))));
 }
 
 function show(job) {

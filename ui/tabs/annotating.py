@@ -109,6 +109,7 @@ class AnnotatePage:
             "tasks": [_form(task) for task in self.tasks.values()],
             "values": {kind: {**task.start, **self._kept(kind)} for kind, task in self.tasks.items()},
             "rules": draft.get("rules") or cleanrules.as_dicts(cleanrules.RULES),
+            "titles": {rule.title: said(rule.title) for rule in cleanrules.RULES},
             "kind": draft.get("kind") if draft.get("kind") in self.tasks else next(iter(self.tasks)),
             "folders": self.context.drafts.recent(self.name).get("folder", []),
             "job": progress(run, full=True) if run else None,
