@@ -9,6 +9,7 @@ their captions need no storage: they follow from the seed and the step (see ``ba
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -78,10 +79,17 @@ def save_state(folder: Path, state: State) -> None:
         }
         write_text_atomic(partial / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
         replace_folder(partial, folder)
+        _clear_left_over(folder)
     except OSError as error:
         raise _not_written(folder, state, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clear_left_over(folder: Path) -> None:
+    """Remove what attempts that were killed have left of this restore point, now that it is whole."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _not_written(folder: Path, state: State, error: OSError) -> StorageFault:

@@ -87,8 +87,11 @@ def test_one_that_was_being_replaced_still_serves(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "recovery").exists()
     newest, damaged = newest_state(tmp_path.iterdir())
     assert newest is not None and not damaged and load_state(newest).position.step == 8
+    (tmp_path / ".recovery.partial-1").mkdir()
+    (tmp_path / ".recovery.partial-1" / "weights.safetensors").write_bytes(b"half")
     save_state(tmp_path / "recovery", state(12))
     assert load_state(tmp_path / "recovery").position.step == 12
+    assert [path.name for path in tmp_path.iterdir()] == ["recovery"], "nothing is left of earlier attempts"
 
 
 def test_a_write_that_breaks_off_leaves_the_older_state(
