@@ -16,7 +16,7 @@ from backend.weights.jobs import KINDS, read_job
 from tests.weights.weights_kit import make_lora, tensors_of
 from ui.context import Context
 from ui.drafts import Drafts
-from ui.i18n import catalogue
+from ui.i18n import catalogue, speaking
 from ui.tabs.merge import ModelsPage, command_line, job_of
 from ui.tabs.merge_forms import BY_KIND, FORMS
 
@@ -41,7 +41,7 @@ def test_forms_ask_for_what_jobs_take():
         assert needed - {"ratios"} <= {field.name for field in form.fields if field.required}
         assert f"models.{form.kind}" in texts and f"models.about.{form.kind}" in texts
         for field in form.fields:
-            assert f"models.f.{field.name}" in texts
+            assert f"models.f.{field.name}" in texts and f"models.h.{field.name}" in texts
             assert all(f"models.c.{choice or 'none'}" in texts for choice in field.choices)
 
 
@@ -88,6 +88,9 @@ def test_a_file_is_looked_into_and_trained_again(page, tmp_path):
     job = done(page)
     assert job["state"] == "finished" and job["result"]["title"] == "LoRA for SD 1.5"
     assert len(job["result"]["layers"]) == 4
+    with speaking("ja"):
+        told = page.look({})["job"]["result"]
+    assert told["title"] == "SD 1.5 用の LoRA" and not any(note.isascii() for note in told["notes"])
     page.train_again({})
     draft = page.context.drafts.load("train")
     assert draft["network_dim"] == 4 and draft["learning_rate"] == 0.001

@@ -22,7 +22,7 @@ from backend.wholefile import write_text
 from ui.context import Context
 from ui.docs.library import title
 from ui.form import asset, filled
-from ui.i18n import t, texts
+from ui.i18n import said, said_problem, t, texts
 from ui.offers import offered
 from ui.scripted import BASE, FIELDS, field_words, path_methods
 from ui.tabs.generate import trained_files
@@ -245,7 +245,7 @@ def progress(run: Run) -> dict[str, Any]:
         if record["type"] == "progress":
             found |= {"doing": record["phase"], "done": record["done"], "total": record["total"]}
         elif record["type"] == "error":
-            found["errors"] = record["problems"]
+            found["errors"] = [said_problem(problem) for problem in record["problems"]]
         elif record["type"] == "result":
             found["result"] = _shown(dict(record.get("facts") or {}))
     job = _job(run)
@@ -260,10 +260,18 @@ def _job(run: Run) -> dict[str, Any]:
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
-    """A result with as many rows as a page can show."""
+    """A result with as many rows as a page can show, in the reader's language."""
     for key, most in (("tags", _TAGS), ("layers", _LAYERS), ("kept", _LAYERS), ("dropped", _LAYERS)):
         if isinstance(facts.get(key), list):
             facts[key] = facts[key][:most]
+    if isinstance(facts.get("title"), str):
+        facts["title"] = said(facts["title"])
+    facts |= {"notes": [said(note) for note in facts["notes"]]} if facts.get("notes") else {}
+    facts |= (
+        {"dropped": [{**row, "why": said(row["why"])} for row in facts["dropped"]]}
+        if facts.get("dropped")
+        else {}
+    )
     return facts
 
 
