@@ -220,7 +220,7 @@ class TestKinds:
         marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
         path = rewritten(sdxl_file, tmp_path / "noob.safetensors", marks)
         found = identify(path)
-        assert (found.title, found.prediction) == ("SDXL v-prediction", "v")
+        assert (found.title, found.prediction) == ("SDXL v-prediction with zero terminal SNR", "v")
         model = families.load(path)
         assert model.prediction == "v"
         assert model.alphas_cumprod()[-1] == 0
