@@ -39,14 +39,6 @@ def test_defaults_lack_only_model_and_pictures() -> None:
             {"cache_text_encoder_outputs": True, "network_train_text_encoder_only": True},
             "cache_text_encoder_outputs and network_train_text_encoder_only exclude each other",
         ),
-        (
-            {"cache_text_encoder_outputs": True, "text_encoder_lr": 1e-5},
-            "cache_text_encoder_outputs and text_encoder_lr exclude each other",
-        ),
-        (
-            {"cache_text_encoder_outputs_to_disk": True, "text_encoder_lr": 0, "text_encoder_lr2": 1e-5},
-            "cache_text_encoder_outputs and text_encoder_lr exclude each other",
-        ),
         ({"dim_from_weights": True}, "dim_from_weights needs a LoRA file"),
         (
             {"training_method": "finetune", "blocks_to_swap": 2, "gradient_checkpointing": True},
@@ -237,6 +229,7 @@ def test_what_a_person_is_told(values: dict[str, Any], said: str) -> None:
             {"cache_text_encoder_outputs": True},
         ),
         ({"cache_text_encoder_outputs": True, "unet_lr": 1e-5}, {"network_train_unet_only": True}),
+        ({"cache_text_encoder_outputs": True, "text_encoder_lr": 1e-5}, {"network_train_unet_only": True}),
         (
             {"cache_text_encoder_outputs_to_disk": True},
             {"cache_text_encoder_outputs": True, "network_train_unet_only": True},

@@ -5,6 +5,16 @@ from __future__ import annotations
 from backend.settings.rules.rule import Rule
 from backend.settings.rules.terms import FOLDERS, NETWORK, OWN_TEXT_RATES, TEXT_OFF
 
+_TEXT_KEPT = (
+    "all",
+    NETWORK,
+    ("cache_text_encoder_outputs", "set"),
+    ("network_train_text_encoder_only", "unset"),
+    ("not", TEXT_OFF),
+)
+"""Text outputs are cached though nothing says that text encoders stay as they are."""
+_TEXT_RATE = ("any", ("text_encoder_lr", ">", 0), *((key, ">", 0) for key in OWN_TEXT_RATES))
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "cache-latents",
@@ -56,31 +66,19 @@ RULES: tuple[Rule, ...] = (
         key="cache_text_encoder_outputs",
     ),
     Rule(
-        "cache-text-but-rate",
-        "error",
-        (
-            "all",
-            NETWORK,
-            ("cache_text_encoder_outputs", "set"),
-            ("network_train_text_encoder_only", "unset"),
-            ("not", TEXT_OFF),
-            ("any", ("text_encoder_lr", ">", 0), *((key, ">", 0) for key in OWN_TEXT_RATES)),
-        ),
-        "cache_text_encoder_outputs and text_encoder_lr exclude each other",
-        "switch cache_text_encoder_outputs off to train the text encoder, or network_train_unet_only on",
-        why="a text encoder whose outputs are cached cannot be trained",
+        "cache-text-but-rate",  # many command lines have both, and run
+        "change",
+        ("all", _TEXT_KEPT, _TEXT_RATE),
+        "cache_text_encoder_outputs and a learning rate of the text encoder exclude each other: only the "
+        "U-Net is trained, as a cached text encoder cannot be",
+        "switch cache_text_encoder_outputs off to train both, or network_train_unet_only on to have it said",
         key="cache_text_encoder_outputs",
+        change={"network_train_unet_only": True},
     ),
     Rule(
         "cache-text-unet-only",
         "change",
-        (
-            "all",
-            NETWORK,
-            ("cache_text_encoder_outputs", "set"),
-            ("network_train_text_encoder_only", "unset"),
-            ("not", TEXT_OFF),
-        ),
+        ("all", _TEXT_KEPT, ("not", _TEXT_RATE)),
         "cache_text_encoder_outputs: only the U-Net is trained, as a cached text encoder cannot be",
         "switch network_train_unet_only on to have it said, or cache_text_encoder_outputs off to train both",
         key="cache_text_encoder_outputs",
