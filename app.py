@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 import webbrowser
@@ -40,7 +39,6 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    gc.disable()  # what a start makes stays: looking through it again and again takes a tenth of the time
     if options.runs:
         os.environ["ATELIER_RUNS"] = str(options.runs.expanduser().resolve())
     from ui import server
@@ -50,23 +48,22 @@ def main() -> None:
     if note:
         print(f"note: {note}", flush=True)
 
-    from ui.context import open_context
-    from ui.page import build, launch_options
+    with server.collecting_later():
+        from ui.context import open_context
+        from ui.page import build, launch_options
 
-    server.require_mcp(options.mcp)
-    local = server.is_local(options.listen)
-    context = open_context(local=local, safe_tools=options.mcp)
-    page = build(context)
-    page.launch(
-        server_name=options.listen,
-        server_port=port,
-        auth=server.password_check(password) if password else None,
-        inbrowser=False,
-        mcp_server=options.mcp,
-        **launch_options(context, local, options.allow_host),
-    )
-    gc.freeze()
-    gc.enable()
+        server.require_mcp(options.mcp)
+        local = server.is_local(options.listen)
+        context = open_context(local=local, safe_tools=options.mcp)
+        page = build(context)
+        page.launch(
+            server_name=options.listen,
+            server_port=port,
+            auth=server.password_check(password) if password else None,
+            inbrowser=False,
+            mcp_server=options.mcp,
+            **launch_options(context, local, options.allow_host),
+        )
     context.queue.start()
     shown = "127.0.0.1" if local else options.listen
     print(f"Atelier is at http://{shown}:{port}", flush=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import pytest
 
 from backend.errors import EnvironmentFault, InputError
-from ui.server import free_port, is_local, password_check, password_for
+from ui.server import collecting_later, free_port, is_local, password_check, password_for
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,11 @@ def test_a_port_in_use_is_told_with_its_holder_and_the_next_is_taken():
 def test_a_foreign_address_is_refused():
     with pytest.raises(EnvironmentFault, match="no address of this machine"):
         free_port("203.0.113.7", 7860)
+
+
+def test_garbage_is_collected_again_after_a_start() -> None:
+    with pytest.raises(ValueError), collecting_later():
+        assert not gc.isenabled()
+        raise ValueError
+    assert gc.isenabled() and gc.get_freeze_count() > 0
+    gc.unfreeze()
