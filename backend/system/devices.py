@@ -60,15 +60,22 @@ class Memory:
 
 def cards(timeout: float = 20.0) -> tuple[Card, ...]:
     """The NVIDIA cards; empty when there is no driver, no card, or they are hidden from us."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None or os.environ.get("CUDA_VISIBLE_DEVICES", "-") in ("", "-1"):
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "-") in ("", "-1"):
         return ()
-    command = [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+    return parse_cards(_asked(f"--query-gpu={_QUERY}", timeout))
+
+
+def _asked(query: str, timeout: float) -> str:
+    """What the driver answers, a line for each card or program; '' where nobody answers in time."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    command = [tool, query, "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
     except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return parse_cards(done.stdout) if done.returncode == 0 else ()
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def parse_cards(text: str) -> tuple[Card, ...]:
@@ -108,17 +115,7 @@ class Load:
 
 def load(timeout: float = 5.0) -> tuple[Load, ...]:
     """What the NVIDIA cards are doing; empty where there is no driver or no card."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = "--query-gpu=utilization.gpu,memory.used,memory.total"
-    try:
-        done = subprocess.run(
-            [tool, query, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=timeout
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return parse_load(done.stdout) if done.returncode == 0 else ()
+    return parse_load(_asked("--query-gpu=utilization.gpu,memory.used,memory.total", timeout))
 
 
 def parse_load(text: str) -> tuple[Load, ...]:
@@ -146,18 +143,7 @@ class Holder:
 
 def holders(timeout: float = 5.0) -> tuple[Holder, ...]:
     """Programs that calculate on the NVIDIA cards, this one left out, those with the most memory first."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = "--query-compute-apps=pid,process_name,used_memory"
-    try:
-        done = subprocess.run(
-            [tool, query, "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, errors="replace", timeout=timeout,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    found = parse_holders(done.stdout) if done.returncode == 0 else ()
+    found = parse_holders(_asked("--query-compute-apps=pid,process_name,used_memory", timeout))
     return tuple(one for one in found if one.pid != os.getpid())
 
 
