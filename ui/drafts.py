@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backend.jobs.files import read_json
 from backend.wholefile import write_text
 
 RECENT_KEPT = 12
@@ -82,7 +83,7 @@ class Drafts:
 
     def _read(self, form: str) -> dict[str, Any]:
         path = self._path(form)
-        data = _content(path)
+        data = read_json(path)
         if data is None and path.is_file():
             return self._recover(form)
         return data or {}
@@ -91,7 +92,7 @@ class Drafts:
         """Put a damaged file aside and the one before it in its place; gives what that holds."""
         path, before = self._path(form), self._before(form)
         kept = path.with_name(f"{form}.damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
-        data = _content(before)
+        data = read_json(before)
         with contextlib.suppress(OSError):
             path.replace(kept)
             saved = None
@@ -104,15 +105,6 @@ class Drafts:
     def _write(self, form: str, data: dict[str, Any]) -> None:
         path = self._path(form)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if _content(path) is not None:
+        if read_json(path) is not None:
             write_text(self._before(form), path.read_text(encoding="utf-8"))
         write_text(path, json.dumps(data, ensure_ascii=False, indent=1))
-
-
-def _content(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None when it is missing or damaged."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
