@@ -72,18 +72,12 @@ def build_session(
     """
     settings, notes = adapt(prepared.settings)
     _say(events, [*notes, *on_processor()])
-    output, base = output_folder(settings, run), prepared.base
     state = team.tell(find_state(run, settings, resume, events) if team.main else None)
     seed = settings.schedule.seed
     assert seed is not None, "the seed is drawn before a session is built"
-    batches = prepared.plan.batches_per_epoch(team.size)
-    identity = identity_of(settings, prepared.plan, batches, base.family, Path(base.path))
-    if state is not None:
-        compare(state, identity, events, settings.saving.resume_changed_dataset)
-    length, position = place(settings, run_length(settings, batches), state, own=resume)
-
+    identity, length, position = _placed(prepared, settings, state, events, team.size, own=resume)
     accelerator, control = make_accelerator(settings), control_of(run, team)
-    base_file = BaseWatch(Path(base.path))
+    base_file = BaseWatch(Path(prepared.base.path))
     model = load_base_model(prepared, settings, accelerator, events)
     method = make_method(settings, prepared.plan, model, seed)
     _require_adjustable(method, prepared.plan)
@@ -94,20 +88,19 @@ def build_session(
         _check_space(settings, method, length, run)
     preservation = Preservation.of(settings.loss, prepared.plan, method)
     _say(events, cut_captions(model, prepared.plan, settings.model))
-    caches = fill_caches(
-        model, prepared.plan, settings, seed, length.steps, Watch(events, control), team, preservation
-    )
+    watch = Watch(events, control)
+    caches = fill_caches(model, prepared.plan, settings, seed, length.steps, watch, team, preservation)
     if not settings.precision.highvram:
         _free_what_is_cached(model, caches)
     optimizer, arguments = _optimizer(method, settings)
-    facts = _facts(
-        prepared, settings, model, accelerator, length, optimizers.describe(optimizer, arguments), started
-    )
+    described = optimizers.describe(optimizer, arguments)
+    facts = _facts(prepared, settings, model, accelerator, length, described, started)
     table, ema = LossTable(prepared.plan), _mean(method, settings)
     if state is not None:
         restore(state, method, optimizer, accelerator, settings)
         table.load(state.optimizer.get("losses") if team.main else None)
         _load_mean(ema, state)
+
     base_rates = tuple(float(group["lr"]) for group in method.parameter_groups())
     rounding = rounded(optimizer, seed, settings.optimizer.optimizer_type)
     fused = fused_backward(settings, optimizer, {id(p): n for n, p in method.trainable.named_parameters()})
@@ -127,7 +120,7 @@ def build_session(
         loader=_loader(prepared.plan, settings, length, caches, (team.rank, team.size)),
         length=length,
         meter=_meter(prepared.plan, length, accelerator, events, table),
-        saver=Saver(settings, run.path, output, facts, team.main),
+        saver=Saver(settings, run.path, output_folder(settings, run), facts, team.main),
         sampler=_sampler(settings, run, events, model, method, control),
         control=control,
         events=events,
@@ -145,6 +138,20 @@ def build_session(
     )
     events.emit("plan", **_plan_event(prepared, session))
     return session, position
+
+
+def _placed(
+    prepared: Prepared, settings: Settings, state: State | None, events: Sink, processes: int, *, own: bool
+) -> tuple[dict[str, Any], Length, Position]:
+    """What the run is known by, how long it is, and where it starts; ``own``: see :func:`place`.
+
+    Raises InputError: the restore point does not fit.
+    """
+    batches, base = prepared.plan.batches_per_epoch(processes), prepared.base
+    identity = identity_of(settings, prepared.plan, batches, base.family, Path(base.path))
+    if state is not None:
+        compare(state, identity, events, settings.saving.resume_changed_dataset)
+    return identity, *place(settings, run_length(settings, batches), state, own=own)
 
 
 def _meter(
