@@ -59,7 +59,7 @@ class CaptionFiles:
         self._ids = {self._store.get(id).picture: id for id in self._store.ids()}
 
     def wanted(self, paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[Kept]]:
-        todo: list[Path] = []
+        wanted: list[Path] = []
         keep: list[Path] = []
         refused: list[Kept] = []
         owner: dict[Path, Path] = {}
@@ -75,8 +75,8 @@ class CaptionFiles:
             elif first != path:
                 refused.append((path, f"shares {caption.path.name} with {first.name}, which gives the text"))
             else:
-                todo.append(path)
-        return todo, keep, refused
+                wanted.append(path)
+        return wanted, keep, refused
 
     def put(self, texts: Sequence[tuple[Path, str]]) -> list[Kept]:
         changes: list[Change] = []

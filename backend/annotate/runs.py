@@ -108,13 +108,13 @@ def describe_folder(
     Raises:
         RunFault: texts cannot be kept at all (see :class:`~backend.annotate.keeping.Keeper`).
     """
-    todo, kept, refused = keeper.wanted(paths)
-    outcome = Outcome(what, len(todo) + len(refused), had_text=len(kept))
+    wanted, kept, refused = keeper.wanted(paths)
+    outcome = Outcome(what, len(wanted) + len(refused), had_text=len(kept))
     run = _Run(settings, describer, keeper, outcome, on_text, lambda: progress(run.done, outcome.total))
     started = time.monotonic()
     run.failed(refused)
     try:
-        run.go(todo)
+        run.go(wanted)
     except KeyboardInterrupt:
         outcome.stopped = True
     finally:
@@ -147,9 +147,9 @@ class _Run:
         outcome = self._outcome
         return outcome.written + len(outcome.failed) + len(outcome.empty) + len(self._waiting)
 
-    def go(self, todo: Sequence[Path]) -> None:
+    def go(self, wanted: Sequence[Path]) -> None:
         """Describe batch after batch."""
-        for batch in self._batches(todo):
+        for batch in self._batches(wanted):
             self._take(batch)
             if time.monotonic() - self._kept_at > _KEEP_EVERY:
                 self.keep()
@@ -168,11 +168,13 @@ class _Run:
             self.failed(lost)
         self._kept_at = time.monotonic()
 
-    def _batches(self, todo: Sequence[Path]) -> Iterator[list[tuple[Path, Any]]]:
+    def _batches(self, wanted: Sequence[Path]) -> Iterator[list[tuple[Path, Any]]]:
         size = self._settings.batch_size
         workers = pictures.threads(self._settings.max_data_loader_n_workers)
         batch: list[tuple[Path, Any]] = []
-        for path, ready in pictures.prepared(todo, self._describer.prepare, workers, max(2 * size, workers)):
+        for path, ready in pictures.prepared(
+            wanted, self._describer.prepare, workers, max(2 * size, workers)
+        ):
             if isinstance(ready, images.DecodeError):
                 self.failed([(path, str(ready))])
                 continue

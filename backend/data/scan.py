@@ -160,11 +160,11 @@ def verify(
     Files that decoded before and have not changed since are passed over. ``masks`` are those of
     the files that are masks: one that is black all over fails too.
     """
-    todo = [path for path in paths if not _decoded_before(path, facts, path in masks)]
-    if not todo:
+    unknown = [path for path in paths if not _decoded_before(path, facts, path in masks)]
+    if not unknown:
         return
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        checked = zip(todo, pool.map(_check_with(facts, masks), todo), strict=True)
+        checked = zip(unknown, pool.map(_check_with(facts, masks), unknown), strict=True)
         for number, (path, wrong) in enumerate(checked, 1):
             if wrong:
                 yield path, wrong

@@ -54,14 +54,14 @@ def in_parallel(
     doing: str, work: Callable[[Item], Result], items: Iterable[Item], progress: Progress
 ) -> Iterator[Result]:
     """``work`` for every item on all cores, in the items' order."""
-    todo = list(items)
+    listed = list(items)
     with ThreadPoolExecutor(threads()) as pool:
         futures = []
         try:
-            futures = [pool.submit(work, item) for item in todo]
+            futures = [pool.submit(work, item) for item in listed]
             for place, future in enumerate(futures):
                 yield future.result()
-                progress(doing, place + 1, len(todo))
+                progress(doing, place + 1, len(listed))
         finally:
             for future in futures:
                 future.cancel()
